@@ -1,0 +1,136 @@
+//! What a request used and cost, and exactly one record of it.
+//!
+//! Promises that a [`Ledger`] emits one [`Record`] whatever becomes of the request, and that
+//! sums of money are exact. Knows no metric and no log; it hands records to a [`Sink`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::lexicon::{Class, DeploymentIx, PicoUsd};
+use crate::protocol::{Endpoint, Usage};
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The client went away first.
+    Abandoned,
+    /// The whole answer was handed over.
+    Complete,
+    /// An error was answered instead.
+    Refused,
+    /// The answer broke off after it had begun.
+    Truncated,
+}
+
+impl End {
+    /// The word for labels and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Complete => "complete",
+            Self::Refused => "refused",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// Everything that is kept of one request. No content, no key.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// `x-litellm-call-id`.
+    pub id: uuid::Uuid,
+    /// What was asked for; `None` where the path said nothing.
+    pub endpoint: Option<Endpoint>,
+    /// The model name the client sent; empty where it sent none.
+    pub model: Box<str>,
+    /// The group that answered or was asked last; `None` where no group has that name.
+    pub group: Option<Box<str>>,
+    /// The deployment that answered or was asked last.
+    pub deployment: Option<DeploymentIx>,
+    /// Its id.
+    pub deployment_id: Option<Box<str>>,
+    /// Its provider's prefix.
+    pub vendor: Option<&'static str>,
+    /// What the provider calls the model.
+    pub upstream_model: Option<Box<str>>,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// The status answered; 499 where the client went away before.
+    pub status: u16,
+    /// How it ended.
+    pub end: End,
+    /// What went wrong, where something did.
+    pub class: Option<Class>,
+    /// Calls made to deployments.
+    pub tries: u32,
+    /// Tries after a failed one in the same group.
+    pub retries: u32,
+    /// Other groups asked after one had failed.
+    pub fallbacks: u32,
+    /// From the request's first byte to the first event with content.
+    pub first_token: Option<Duration>,
+    /// Time spent waiting for deployments.
+    pub upstream: Duration,
+    /// From the request's head to the last byte of the answer.
+    pub duration: Duration,
+    /// What was used; `None` where nothing was answered.
+    pub usage: Option<Usage>,
+    /// What it cost; `None` where the price is not known.
+    pub cost: Option<PicoUsd>,
+}
+
+/// Takes records. Must not block.
+pub trait Sink: Send + Sync + std::fmt::Debug {
+    /// Takes one record.
+    fn take(&self, record: &Record);
+}
+
+/// Holds the record while the request lives and emits it once, when closed or dropped.
+#[derive(Debug)]
+pub struct Ledger {
+    /// The facts so far.
+    pub record: Box<Record>,
+    sink: Arc<dyn Sink>,
+    opened: Instant,
+}
+
+impl Ledger {
+    /// Opens a ledger for a request that began at `now`.
+    pub fn open(sink: Arc<dyn Sink>, id: uuid::Uuid, now: Instant) -> Self {
+        let record = Box::new(Record {
+            id,
+            endpoint: None,
+            model: "".into(),
+            group: None,
+            deployment: None,
+            deployment_id: None,
+            vendor: None,
+            upstream_model: None,
+            stream: false,
+            status: 499,
+            end: End::Abandoned,
+            class: None,
+            tries: 0,
+            retries: 0,
+            fallbacks: 0,
+            first_token: None,
+            upstream: Duration::ZERO,
+            duration: Duration::ZERO,
+            usage: None,
+            cost: None,
+        });
+        Self { record, sink, opened: now }
+    }
+
+    /// When the request began.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.record.duration = crate::lexicon::time::now().saturating_duration_since(self.opened);
+        self.sink.take(&self.record);
+    }
+}

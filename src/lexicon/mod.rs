@@ -1,0 +1,17 @@
+//! The nouns every other module shares.
+//!
+//! Promises plain data with no IO and no clock but the one in [`time`]. Imports nothing of ours.
+
+pub mod amount;
+pub mod failure;
+pub mod id;
+pub mod secret;
+pub mod substitute;
+pub mod time;
+
+pub use amount::{PicoUsd, Tokens};
+pub use failure::{Class, Failure};
+pub use id::{DeploymentIx, GroupIx};
+pub use secret::Secret;
+pub use substitute::Substitute;
+pub use time::Deadline;

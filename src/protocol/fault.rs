@@ -1,0 +1,157 @@
+//! Errors in the words of each dialect.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Dialect;
+
+/// What an error body says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The sentence for people.
+    pub message: String,
+    /// OpenAI's or Anthropic's `type`.
+    pub kind: String,
+    /// The parameter it is about.
+    pub param: Option<String>,
+    /// The machine's word for it.
+    pub code: Option<String>,
+}
+
+impl Fault {
+    /// A fault with the usual type for `status` in `dialect`.
+    pub fn new(dialect: Dialect, status: u16, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            kind: kind_of(dialect, status).into(),
+            param: None,
+            code: None,
+        }
+    }
+
+    /// The body of an error answer.
+    pub fn body(&self, dialect: Dialect) -> Bytes {
+        Bytes::from(self.to_json(dialect).to_string())
+    }
+
+    /// The event that ends a broken stream.
+    pub fn event(&self, dialect: Dialect) -> Bytes {
+        let json = self.to_json(dialect);
+        Bytes::from(match dialect {
+            Dialect::Anthropic => format!("event: error\ndata: {json}\n\n"),
+            Dialect::OpenAi => format!("data: {json}\n\n"),
+        })
+    }
+
+    fn to_json(&self, dialect: Dialect) -> Value {
+        match dialect {
+            Dialect::Anthropic => json!({
+                "type": "error",
+                "error": { "type": self.kind, "message": self.message },
+            }),
+            Dialect::OpenAi => json!({
+                "error": {
+                    "message": self.message,
+                    "type": self.kind,
+                    "param": self.param,
+                    "code": self.code,
+                },
+            }),
+        }
+    }
+
+    /// Reads an error body of any provider as well as it can be read; never fails.
+    pub fn read(body: &[u8]) -> Self {
+        let Ok(json) = serde_json::from_slice::<Value>(body) else {
+            return Self::from_text(body);
+        };
+        // Google answers streams with an array that holds the error.
+        let json = json.as_array().and_then(|list| list.first()).unwrap_or(&json);
+        let error = json.get("error").filter(|error| !error.is_null()).unwrap_or(json);
+        let text = |value: &Value, name: &str| match value.get(name) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        let message = error
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| text(error, "message"))
+            .or_else(|| text(json, "message"))
+            .or_else(|| {
+                json.get("detail")
+                    .map(|detail| detail.as_str().map_or_else(|| detail.to_string(), str::to_owned))
+            })
+            .or_else(|| text(error, "msg"))
+            .or_else(|| json.get("errors").map(ToString::to_string))
+            .unwrap_or_else(|| json.to_string());
+        Self {
+            message: shortened(&message),
+            kind: text(error, "type").or_else(|| text(error, "status")).unwrap_or_default(),
+            param: text(error, "param"),
+            code: text(error, "code").or_else(|| text(json, "code")),
+        }
+    }
+
+    fn from_text(body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let text = text.trim();
+        let message = if text.is_empty() {
+            "the provider gave no reason".to_owned()
+        } else if text.starts_with('<') {
+            format!("the provider answered with a web page: {}", page_text(text))
+        } else {
+            text.to_owned()
+        };
+        Self { message: shortened(&message), kind: String::new(), param: None, code: None }
+    }
+}
+
+/// The words of a web page without its tags, styles and scripts.
+fn page_text(page: &str) -> String {
+    let mut words = String::new();
+    let mut rest = page;
+    while let Some(open) = rest.find('<') {
+        words.push_str(rest.get(..open).unwrap_or_default());
+        words.push(' ');
+        rest = rest.get(open..).unwrap_or_default();
+        let lower = rest.get(..8).unwrap_or(rest).to_ascii_lowercase();
+        let close = if lower.starts_with("<style") {
+            "</style>"
+        } else if lower.starts_with("<script") {
+            "</script>"
+        } else {
+            ">"
+        };
+        rest = rest.find(close).and_then(|at| rest.get(at + close.len()..)).unwrap_or_default();
+    }
+    words.push_str(rest);
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// An error message is read by people; what is longer than this is a dump.
+const LONGEST_MESSAGE: usize = 4000;
+
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        None => message.to_owned(),
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or_default()),
+    }
+}
+
+/// The type that goes with a status. OpenAI's as LiteLLM names them, Anthropic's as its API does.
+fn kind_of(dialect: Dialect, status: u16) -> &'static str {
+    match (dialect, status) {
+        (_, 401) => "authentication_error",
+        (_, 403) => "permission_error",
+        (Dialect::Anthropic, 402) => "billing_error",
+        (Dialect::Anthropic, 404) => "not_found_error",
+        (Dialect::Anthropic, 413) => "request_too_large",
+        (_, 429) => "rate_limit_error",
+        (_, 400..=499) => "invalid_request_error",
+        (Dialect::Anthropic, 503 | 529) => "overloaded_error",
+        (Dialect::Anthropic, 504) => "timeout_error",
+        (Dialect::Anthropic, _) => "api_error",
+        (Dialect::OpenAi, _) => "internal_server_error",
+    }
+}

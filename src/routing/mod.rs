@@ -1,0 +1,3 @@
+//! (placeholder)
+pub mod table;
+pub use table::{Member, Policy, RouteTable, Settings};

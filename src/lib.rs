@@ -1,8 +1,11 @@
 //! Pillion: the LLM gateway that rides in the pod.
 
 pub mod account;
+pub mod admit;
+pub mod endpoint;
 pub mod lexicon;
 pub mod protocol;
 pub mod provider;
 pub mod registry;
 pub mod routing;
+pub mod stats;

@@ -248,7 +248,9 @@ mod tests {
     fn shares(table: &RouteTable) -> BTreeMap<u16, u32> {
         let mut counts = BTreeMap::new();
         for step in 0..1000u64 {
-            let picked = run(table, &narrow(), &Fixed(vec![]), step * (u64::MAX / 1000)).unwrap();
+            let picked =
+                run(table, &narrow(), &Fixed(vec![]), step * (u64::MAX / 1000) + u64::MAX / 2000)
+                    .unwrap();
             *counts.entry(picked).or_default() += 1;
         }
         counts

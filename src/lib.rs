@@ -3,9 +3,12 @@
 pub mod account;
 pub mod admit;
 pub mod endpoint;
+pub mod exchange;
 pub mod lexicon;
+pub mod listen;
 pub mod protocol;
 pub mod provider;
 pub mod registry;
 pub mod routing;
 pub mod stats;
+pub mod upstream;

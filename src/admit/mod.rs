@@ -49,7 +49,7 @@ impl Keyring {
         Self(master_key.map(|key| Sha256::digest(key.reveal()).into()))
     }
 
-    /// Checks the key of a request, in the headers LiteLLM reads and in its order. Takes the
+    /// Checks the key of a request, in the headers `LiteLLM` reads and in its order. Takes the
     /// same time for every wrong key.
     pub fn admit(&self, headers: &HeaderMap) -> Result<(), Denied> {
         let Some(wanted) = &self.0 else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What a request wants of the gateway: LiteLLM's extra body fields and `x-litellm-*` headers.
+//! What a request wants of the gateway: `LiteLLM`'s extra body fields and `x-litellm-*` headers.
 
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ pub(super) fn of_body(
     Ok(())
 }
 
-/// Fields that LiteLLM takes out of a body and that ask for nothing Pillion does.
+/// Fields that `LiteLLM` takes out of a body and that ask for nothing Pillion does.
 fn is_gateways_own(name: &str) -> bool {
     matches!(
         name,
@@ -122,8 +122,8 @@ fn is_gateways_own(name: &str) -> bool {
     )
 }
 
-/// OpenAI's own `metadata` goes with stored chats and with responses, Anthropic's with messages;
-/// any other is LiteLLM's bag for itself, which providers refuse.
+/// `OpenAI`'s own `metadata` goes with stored chats and with responses, Anthropic's with messages;
+/// any other is `LiteLLM`'s bag for itself, which providers refuse.
 fn keeps_metadata(endpoint: Endpoint, body: &[u8], fields: &Fields) -> bool {
     match endpoint {
         Endpoint::CountTokens | Endpoint::Messages | Endpoint::Responses => true,
@@ -168,7 +168,7 @@ fn positive(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }
 
-/// A fallback list in any of LiteLLM's three forms: names, objects with a `model` and more
+/// A fallback list in any of `LiteLLM`'s three forms: names, objects with a `model` and more
 /// fields, or objects from a group to its names (of which the one for `model` counts).
 fn substitutes(name: &str, json: &[u8], model: &str) -> Result<Option<Vec<Substitute>>, BadCall> {
     let wrong = || BadCall::Field {

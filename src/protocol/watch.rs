@@ -78,7 +78,7 @@ impl Watch {
         if usage_only {
             return Sign::Usage;
         }
-        if !self.has_content && !(self.finished || chunk_has_content(data)) {
+        if !(self.has_content || self.finished || chunk_has_content(data)) {
             return Sign::Life;
         }
         self.has_content = true;
@@ -117,11 +117,9 @@ impl Watch {
                 self.finished = true;
                 return Sign::Done;
             }
-            "message_delta" => {
-                if event.delta.is_some_and(|delta| delta.stop_reason.is_some()) {
-                    self.finished = true;
-                    self.has_content = true;
-                }
+            "message_delta" if event.delta.is_some_and(|delta| delta.stop_reason.is_some()) => {
+                self.finished = true;
+                self.has_content = true;
             }
             "content_block_delta" => self.has_content = true,
             "content_block_start" => {
@@ -157,7 +155,10 @@ impl Watch {
                 self.finished = true;
                 self.has_content = true;
             }
-            kind => self.has_content |= kind.ends_with(".delta") || kind.ends_with(".done"),
+            kind => {
+                let last = kind.rsplit('.').next();
+                self.has_content |= matches!(last, Some("delta" | "done"));
+            }
         }
         if self.has_content { Sign::Content } else { Sign::Life }
     }

@@ -50,6 +50,8 @@ pub struct Launch<'a> {
     pub id: TryId,
     /// The group it is made for.
     pub group: &'a Group,
+    /// The name it is asked by in place of the client's; `None` where that is the client's own.
+    pub name: Option<&'a str>,
     /// What the group's stars stand for.
     pub captures: Vec<Box<str>>,
     /// Whom to call.
@@ -123,6 +125,7 @@ enum Phase {
 #[derive(Debug)]
 struct Hop<'a> {
     group: &'a Group,
+    name: Option<&'a str>,
     captures: Vec<Box<str>>,
     only: Option<DeploymentIx>,
     order: Option<i64>,
@@ -148,6 +151,7 @@ impl<'a> Attempts<'a> {
         let group = table.group(ask.target.group)?;
         let hop = Hop {
             group,
+            name: None,
             captures: ask.target.captures.clone(),
             only: ask.target.only,
             order: None,
@@ -233,6 +237,7 @@ impl<'a> Attempts<'a> {
         Launch {
             id,
             group: self.hop.group,
+            name: self.hop.name,
             captures: self.hop.captures.clone(),
             member,
             fields: self.hop.fields,
@@ -242,7 +247,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// §2.5 of LiteLLM, the first that is set.
+    /// §2.5 of `LiteLLM`, the first that is set.
     fn timeout(&self, member: &Member) -> Duration {
         let settings = self.table.settings();
         let whole = self.ask.timeout.or(member.timeout).unwrap_or(settings.timeout);
@@ -279,7 +284,7 @@ impl<'a> Attempts<'a> {
                 let wait = self.wait_before(deployment, next.deployment, failure, entropy);
                 match wait {
                     None => {
-                        self.leave(Verdict::Tried(TryId(self.next_id.saturating_sub(1)), failure))
+                        self.leave(Verdict::Tried(TryId(self.next_id.saturating_sub(1)), failure));
                     }
                     Some(wait) if wait.is_zero() => self.phase = Phase::Pick,
                     Some(wait) => self.phase = Phase::Waiting(now + wait),
@@ -288,7 +293,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Whether the group may be asked again after this failure, as §2.6 of LiteLLM says.
+    /// Whether the group may be asked again after this failure, as §2.6 of `LiteLLM` says.
     fn may_retry(&self, failed: DeploymentIx, failure: Failure) -> bool {
         let policy = self
             .hop
@@ -423,9 +428,10 @@ impl<'a> Attempts<'a> {
 
     /// `None` where the target was asked already or does not exist.
     fn enter(&mut self, target: Target<'a>) -> Option<Hop<'a>> {
-        let (group, captures, only, order, fields, depth) = match target {
+        let (group, name, captures, only, order, fields, depth) = match target {
             Target::Order(group, order, depth) => {
-                (group, self.hop.captures.clone(), None, Some(order), self.hop.fields, depth)
+                let hop = &self.hop;
+                (group, hop.name, hop.captures.clone(), None, Some(order), hop.fields, depth)
             }
             Target::Other(to, depth) => {
                 if self.visited.contains(&&*to.model) {
@@ -434,11 +440,13 @@ impl<'a> Attempts<'a> {
                 self.visited.push(&to.model);
                 let found = self.table.resolve(&to.model)?;
                 let group = self.table.group(found.group)?;
-                (group, found.captures, found.only, None, to.fields.as_slice(), depth)
+                let name = Some(&*to.model);
+                (group, name, found.captures, found.only, None, to.fields.as_slice(), depth)
             }
         };
         Some(Hop {
             group,
+            name,
             captures,
             only,
             order,

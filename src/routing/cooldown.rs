@@ -1,6 +1,6 @@
 //! Whether a failure takes its deployment out of traffic, and for how long.
 //!
-//! The rules are LiteLLM's (see the README for where they differ): failures are counted once per
+//! The rules are `LiteLLM`'s (see the README for where they differ): failures are counted once per
 //! try, not once per request, and a wish of the provider is bounded.
 
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub fn judge(
     (trips && !pause.is_zero()).then_some(pause)
 }
 
-/// Only what the deployment is to blame for counts: no broken connection (as LiteLLM), and of
+/// Only what the deployment is to blame for counts: no broken connection (as `LiteLLM`), and of
 /// the 4xx only 401, 402, 404, 408 and 429.
 fn concerns_the_deployment(failure: &Failure) -> bool {
     match failure.class {
@@ -85,7 +85,7 @@ fn concerns_the_deployment(failure: &Failure) -> bool {
     }
 }
 
-/// LiteLLM's default rule, by the share of failures in the current minute.
+/// `LiteLLM`'s default rule, by the share of failures in the current minute.
 fn trips_by_share(failure: &Failure, evidence: &Evidence, alone: bool) -> bool {
     let total = evidence.successes.saturating_add(evidence.fails);
     match failure.class {

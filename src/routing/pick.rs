@@ -1,4 +1,4 @@
-//! One candidate out of a group: filters in LiteLLM's order, then `simple-shuffle`.
+//! One candidate out of a group: filters in `LiteLLM`'s order, then `simple-shuffle`.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ pub enum NoCandidate {
 
 /// Picks a member of `group`.
 ///
-/// A deployment named by its id is asked even in cooldown, as LiteLLM does.
+/// A deployment named by its id is asked even in cooldown, as `LiteLLM` does.
 pub fn pick<'g>(
     group: &'g Group,
     settings: &Settings,
@@ -113,7 +113,7 @@ fn has_room(member: &Member, view: &impl View) -> bool {
     member.max_parallel_requests.is_none_or(|most| view.vitals(member.deployment).in_flight < most)
 }
 
-/// Tag filtering by §3.6 of LiteLLM: `!x` excludes, `&x` requires, others must overlap (or all
+/// Tag filtering by §3.6 of `LiteLLM`: `!x` excludes, `&x` requires, others must overlap (or all
 /// match); without a match, and without tags, the deployments tagged `default`.
 fn by_tags(
     left: &mut Candidates<'_>,
@@ -143,7 +143,7 @@ fn by_tags(
         if defaults && tags.is_empty() {
             left.retain(|member| has(member, "default"));
         }
-    } else if left.iter().any(|member| matches(member)) {
+    } else if left.iter().any(&matches) {
         left.retain(|member| matches(&*member));
     } else if defaults && !known {
         left.retain(|member| has(member, "default"));

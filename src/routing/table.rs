@@ -24,7 +24,7 @@ pub struct Member {
     pub timeout: Option<Duration>,
     /// `stream_timeout`: how long a stream may be silent.
     pub stream_timeout: Option<Duration>,
-    /// `max_parallel_requests` as §2.10 of LiteLLM resolves it; `None` is unlimited.
+    /// `max_parallel_requests` as §2.10 of `LiteLLM` resolves it; `None` is unlimited.
     pub max_parallel_requests: Option<u32>,
     /// `num_retries` of this deployment.
     pub num_retries: Option<u32>,
@@ -80,7 +80,7 @@ pub struct Policy {
 }
 
 /// `router_settings`, and those of `litellm_settings` that routing acts on, with the defaults of
-/// LiteLLM 1.109.1.
+/// `LiteLLM` 1.109.1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// `num_retries`; 2 by default.
@@ -105,7 +105,7 @@ pub struct Settings {
     pub timeout: Duration,
     /// `stream_timeout`: how long a stream may be silent; as `timeout` by default.
     pub stream_timeout: Option<Duration>,
-    /// `allowed_fails`; `None` is LiteLLM's percentage rule.
+    /// `allowed_fails`; `None` is `LiteLLM`'s percentage rule.
     pub allowed_fails: Option<u32>,
     /// `allowed_fails_policy`.
     pub allowed_fails_policy: Option<Policy>,
@@ -152,7 +152,7 @@ pub struct Group {
     pub members: Vec<Member>,
     /// The distinct `order`s, lowest first; fewer than two mean that order decides nothing.
     pub orders: Vec<i64>,
-    /// Whom to ask when it fails, resolved as §2.7 of LiteLLM says; empty means nobody.
+    /// Whom to ask when it fails, resolved as §2.7 of `LiteLLM` says; empty means nobody.
     pub fallbacks: Vec<Substitute>,
     /// The same for prompts that are too long; `None` where nothing is configured at all.
     pub context_window_fallbacks: Option<Vec<Substitute>>,
@@ -343,7 +343,7 @@ fn captures(pattern: &str, name: &str) -> Option<Vec<Box<str>>> {
 /// The provider's name of a model for a request: the template's stars replaced by what the
 /// request's name put in their place.
 ///
-/// As LiteLLM: without stars the template stands as it is, and where the request filled more
+/// As `LiteLLM`: without stars the template stands as it is, and where the request filled more
 /// stars than there are, `asked` itself is the name.
 pub fn fill(template: &str, captures: &[Box<str>], asked: &str) -> String {
     let stars = template.matches('*').count();

@@ -71,7 +71,7 @@ pub struct Row {
     recent: Window,
 }
 
-/// The counts of LiteLLM's percentage rule are kept for this long.
+/// The counts of `LiteLLM`'s percentage rule are kept for this long.
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Row {

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod admit;
+pub mod config;
 pub mod endpoint;
 pub mod exchange;
 pub mod lexicon;

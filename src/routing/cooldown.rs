@@ -101,11 +101,10 @@ pub(super) fn allowed(policy: &Policy, class: Class) -> Option<u32> {
     match class {
         Class::Authentication | Class::PermissionDenied => policy.authentication,
         Class::BadGateway => policy.bad_gateway.or(policy.internal_server),
-        Class::BadRequest | Class::UnprocessableEntity => policy.bad_request,
+        Class::BadRequest | Class::ContextWindow | Class::UnprocessableEntity => policy.bad_request,
         Class::Connection | Class::InternalServer => policy.internal_server,
-        // Both are bad requests in LiteLLM's family of exceptions, the specific one first.
+        // A kind of bad request in LiteLLM's family of exceptions, the specific one first.
         Class::ContentPolicy => policy.content_policy.or(policy.bad_request),
-        Class::ContextWindow => policy.bad_request,
         Class::NotFound => policy.not_found,
         Class::PaymentRequired => None,
         Class::QuotaExhausted | Class::RateLimit => policy.rate_limit,

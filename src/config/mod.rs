@@ -1,0 +1,155 @@
+//! The configuration: LiteLLM's `config.yaml` and one section of our own, to a [`Snapshot`].
+//!
+//! The way: [`source`] reads the files and joins them, [`reference`] puts in what stands in the
+//! environment, [`check`](mod@check) turns the document into parts, and [`load`] into a
+//! snapshot. All problems are collected, each with its line.
+//!
+//! What an error does when the file is *served* depends on its [`Scope`]; `pillion check` fails
+//! on every error alike.
+//!
+//! | scope | example | served |
+//! |---|---|---|
+//! | [`File`](Scope::File) | no YAML, a section of the wrong type, a wrong timeout, a wrong address | the file is refused; the last good one stays |
+//! | [`Entry`](Scope::Entry) | a deployment without a model, with a wrong `rpm`, with an unknown provider | without that deployment, while any other is left |
+//! | [`Field`](Scope::Field) | a field that nobody knows | without that field, so that an old sidecar survives a new file |
+//!
+//! A field that nobody knows is an error where it looks like a slip for a known one, and a
+//! warning else: LiteLLM ignores it too, and a file that works there must pass here. A field that
+//! LiteLLM knows and Pillion does not act on is a warning.
+//!
+//! Refuses to know: how a provider is spoken to, and what a strategy does with the numbers.
+
+mod check;
+mod cursor;
+mod entry;
+mod fallback;
+mod fields;
+mod identity;
+mod keys;
+mod known;
+mod last_good;
+mod locate;
+mod price;
+pub mod problem;
+mod raw;
+pub mod reference;
+pub mod report;
+mod router;
+pub mod settings;
+pub mod snapshot;
+mod source;
+pub mod watch;
+
+use std::path::{Path, PathBuf};
+
+use crate::provider::{self, Deployment, Environment};
+use crate::routing::RouteTable;
+
+pub use keys::from_environment;
+pub use problem::{Problem, Scope, Severity};
+pub use reference::process_environment;
+pub use settings::{Limits, Log, LogFormat, Settings};
+pub use snapshot::Snapshot;
+
+use check::Parts;
+use source::Source;
+
+/// A configuration that can be served, and what there is to say about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub snapshot: Snapshot,
+    /// Warnings, and the errors of deployments and fields that were left out.
+    pub warnings: Vec<Problem>,
+    /// The files it was read from.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the file and all it includes.
+///
+/// Errs where the file as a whole is wrong, and where it names deployments and none of them can
+/// be used; the list then holds warnings too, and at least one error.
+pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
+    let (source, problems) = Source::read(path);
+    compile(&source, problems, environment)
+}
+
+/// [`load`], and where that fails, the last good configuration from `state_dir`.
+///
+/// The first warning says so then, with [`Severity::Error`] so that it is logged loudly.
+pub fn load_or_last_good(
+    path: &Path,
+    state_dir: Option<&Path>,
+    environment: Environment<'_>,
+) -> Result<Loaded, Vec<Problem>> {
+    let problems = match load(path, environment) {
+        Ok(loaded) => return Ok(loaded),
+        Err(problems) => problems,
+    };
+    let Some(kept) = state_dir.map(last_good::file) else { return Err(problems) };
+    let Ok(mut loaded) = load(&kept, environment) else { return Err(problems) };
+    let what = format!(
+        "cannot be used: the last good configuration is served instead, from {}",
+        kept.display()
+    );
+    let mut warnings = vec![Problem::of_file(path.display().to_string(), what)];
+    warnings.extend(problems);
+    warnings.append(&mut loaded.warnings);
+    Ok(Loaded { warnings, ..loaded })
+}
+
+/// Every problem of the file, errors first, else in the order of the lines.
+pub fn check(path: &Path, environment: Environment<'_>) -> Vec<Problem> {
+    let (source, mut problems) = Source::read(path);
+    if !problems.iter().any(Problem::is_fatal) {
+        problems.extend(check::compile(&source, environment, &provider::build).1);
+    }
+    sorted(problems)
+}
+
+fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by(|a, b| {
+        (a.severity, &a.file, a.line, a.column).cmp(&(b.severity, &b.file, b.line, b.column))
+    });
+    problems.dedup();
+    problems
+}
+
+fn compile(
+    source: &Source,
+    mut problems: Vec<Problem>,
+    environment: Environment<'_>,
+) -> Result<Loaded, Vec<Problem>> {
+    if problems.iter().any(Problem::is_fatal) {
+        return Err(sorted(problems));
+    }
+    let (parts, found) = check::compile(source, environment, &provider::build);
+    problems.extend(found);
+    if parts.deployments.is_empty() && parts.listed > 0 {
+        let name = source.files.first().map(|file| file.path.display().to_string());
+        let what = format!("none of the {} deployments can be used", parts.listed);
+        problems.push(Problem::of_file(name.unwrap_or_default(), what));
+    }
+    let problems = sorted(problems);
+    if problems.iter().any(Problem::is_fatal) {
+        return Err(problems);
+    }
+    let files = source.files.iter().map(|file| file.path.clone()).collect();
+    Ok(Loaded { snapshot: snapshot(parts, &source.hash), warnings: problems, files })
+}
+
+fn snapshot(parts: Parts<Deployment>, hash: &str) -> Snapshot {
+    let prices = parts.deployments.iter().zip(parts.prices).map(|(deployment, (own, base))| {
+        let model = base.as_deref().unwrap_or(&deployment.model);
+        price::merged(own, snapshot::listed_price(deployment.vendor.prefix, model))
+    });
+    Snapshot {
+        generation: 1,
+        hash: hash.into(),
+        prices: prices.collect(),
+        routes: RouteTable::build(parts.entries, parts.router),
+        deployments: parts.deployments.into(),
+        master_key: parts.master_key,
+        settings: parts.settings,
+    }
+}

@@ -1,0 +1,207 @@
+//! What the sidecar itself is told: addresses, limits, logs, and how it stops.
+//!
+//! From the section `pillion`, which LiteLLM ignores, and from what `general_settings` says about
+//! the same. Every default is written at its field. A wrong value refuses the file.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cursor::Cursor;
+use super::fields;
+use super::known::Section;
+use super::known::Standing::Acted;
+use crate::lexicon::Secret;
+use crate::provider::Environment;
+
+/// `pillion`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `listen`: where the LLM API is served; `127.0.0.1:24080` and `[::1]:24080` by default.
+    pub listen: Vec<SocketAddr>,
+    /// `admin`: where health, metrics and the dashboard are served; `127.0.0.1:24081` and
+    /// `[::1]:24081` by default.
+    pub admin: Vec<SocketAddr>,
+    /// `state_dir`: where the last good configuration is kept; nowhere by default.
+    pub state_dir: Option<PathBuf>,
+    /// `shutdown.drain_timeout`: how long requests may go on after a stop is asked for; 600 s by
+    /// default, as long as LiteLLM lets one try take. The pod's grace period ends it earlier.
+    pub drain_timeout: Duration,
+    /// `limits`.
+    pub limits: Limits,
+    /// `log`.
+    pub log: Log,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: loopback(24080),
+            admin: loopback(24081),
+            state_dir: None,
+            drain_timeout: Duration::from_secs(600),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// `pillion.limits`: what one caller may ask of the sidecar's memory and patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `general_settings.max_request_size_mb`, else `max_body_bytes`; 32 MiB by default.
+    pub max_body_bytes: usize,
+    /// `max_header_bytes` of one request; 64 KiB by default.
+    pub max_header_bytes: usize,
+    /// `max_headers` of one request; 128 by default.
+    pub max_headers: usize,
+    /// `head_timeout`: how long the head of a request may take; 10 s by default.
+    pub head_timeout: Duration,
+    /// `body_timeout`: how long the body of a request may take; 60 s by default.
+    pub body_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 32 << 20,
+            max_header_bytes: 64 << 10,
+            max_headers: 128,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `pillion.log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `level`: `error`, `warn`, `info`, `debug` or `trace`; `info` by default.
+    pub level: Box<str>,
+    /// `format`; JSON by default.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Json }
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+static SHUTDOWN: Section = Section(&[("drain_timeout", Acted)]);
+
+static LIMITS: Section = Section(&[
+    ("body_timeout", Acted),
+    ("head_timeout", Acted),
+    ("max_body_bytes", Acted),
+    ("max_header_bytes", Acted),
+    ("max_headers", Acted),
+]);
+
+static LOG: Section = Section(&[("format", Acted), ("level", Acted)]);
+
+/// Reads `pillion`, and of `general_settings` what limits the sidecar.
+pub(super) fn read(pillion: &Cursor<'_>, general: &Cursor<'_>) -> Settings {
+    let usual = Settings::default();
+    let shutdown = pillion.get("shutdown");
+    fields::check(&shutdown, &SHUTDOWN);
+    Settings {
+        listen: addresses(&pillion.get("listen")).unwrap_or(usual.listen),
+        admin: addresses(&pillion.get("admin")).unwrap_or(usual.admin),
+        state_dir: pillion.get("state_dir").full_text().map(|path| PathBuf::from(&*path)),
+        drain_timeout: shutdown.get("drain_timeout").duration().unwrap_or(usual.drain_timeout),
+        limits: limits(&pillion.get("limits"), &general.get("max_request_size_mb")),
+        log: log(&pillion.get("log")),
+    }
+}
+
+/// `general_settings.master_key`, else the variable `LITELLM_MASTER_KEY`.
+pub(super) fn master_key(general: &Cursor<'_>, environment: Environment<'_>) -> Option<Secret> {
+    let field = general.get("master_key");
+    let own = field.full_text();
+    let key = own.or_else(|| {
+        environment("LITELLM_MASTER_KEY").filter(|key| !key.is_empty()).map(Into::into)
+    });
+    if key.is_none() && general.value.get("master_key").is_some() {
+        let why = field.missing_variable().map_or_else(
+            || "the master key is empty".to_owned(),
+            |variable| format!("the variable {variable} is not set"),
+        );
+        field.warn(format!("{why}: callers are not asked for a key"), None);
+    }
+    key.map(Secret::new)
+}
+
+fn limits(field: &Cursor<'_>, megabytes: &Cursor<'_>) -> Limits {
+    fields::check(field, &LIMITS);
+    let usual = Limits::default();
+    let size = |name: &str| field.get(name).count().map(|count| count as usize);
+    let time = |name: &str| field.get(name).duration();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let megabytes = megabytes.amount().map(|mb| (mb * 1_048_576.0) as usize);
+    Limits {
+        max_body_bytes: megabytes
+            .or_else(|| size("max_body_bytes"))
+            .unwrap_or(usual.max_body_bytes),
+        max_header_bytes: size("max_header_bytes").unwrap_or(usual.max_header_bytes),
+        max_headers: size("max_headers").unwrap_or(usual.max_headers),
+        head_timeout: time("head_timeout").unwrap_or(usual.head_timeout),
+        body_timeout: time("body_timeout").unwrap_or(usual.body_timeout),
+    }
+}
+
+fn log(field: &Cursor<'_>) -> Log {
+    fields::check(field, &LOG);
+    let usual = Log::default();
+    let level = field.get("level");
+    let format = field.get("format");
+    Log {
+        level: match level.text().map(|text| text.to_ascii_lowercase()).as_deref() {
+            None => usual.level,
+            Some(word @ ("error" | "warn" | "info" | "debug" | "trace")) => word.into(),
+            Some(_) => {
+                let words = "one of error, warn, info, debug, trace";
+                level.expected(words, level.value).unwrap_or(usual.level)
+            }
+        },
+        format: match format.text().as_deref() {
+            None => usual.format,
+            Some("json") => LogFormat::Json,
+            Some("text") => LogFormat::Text,
+            Some(_) => format.expected("json or text", format.value).unwrap_or(usual.format),
+        },
+    }
+}
+
+fn addresses(field: &Cursor<'_>) -> Option<Vec<SocketAddr>> {
+    if field.is_absent() {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    for text in field.texts() {
+        match text.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => {
+                let hint = "an IP address and a port, such as 127.0.0.1:24080 or [::1]:24080";
+                field.error(format!("`{text}` is not an address"), Some(hint.to_owned()));
+            }
+        }
+    }
+    Some(addresses).filter(|addresses| !addresses.is_empty())
+}
+
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port),
+    ]
+}

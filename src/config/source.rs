@@ -1,0 +1,333 @@
+//! The files of one configuration, read and joined: the named file and all it includes.
+//!
+//! As in LiteLLM, lists of an included file are appended, and everything else replaces what was
+//! there. Each file counts once, so that cycles end. Remembers which line of which file every
+//! field of the joined document came from. Even a broken file yields a hash, because the watcher
+//! must know whether it has seen that break before.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::locate::{Index, item};
+use super::problem::Problem;
+use super::raw;
+
+/// A joined document.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// The document, references unresolved and `include` taken out.
+    pub(super) root: Map<String, Value>,
+    /// The files in the order they were read.
+    pub(super) files: Vec<File>,
+    /// The hash of the content of all files, in hex.
+    pub(super) hash: String,
+    stretches: Stretches,
+}
+
+/// One file that was read, or could not be.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Where it is.
+    pub(super) path: PathBuf,
+    index: Index,
+}
+
+/// For each top-level field, which stretch of it came from which file.
+type Stretches = HashMap<String, Vec<Stretch>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// Position in the joined list where it begins.
+    from: usize,
+    /// Position in the list of its own file.
+    own: usize,
+    file: usize,
+}
+
+impl Source {
+    /// Reads `path` and what it includes. The problems are those of the files themselves: one
+    /// that cannot be read, is no YAML or is no mapping.
+    pub(super) fn read(path: &Path) -> (Self, Vec<Problem>) {
+        let mut reading = Reading::new(path);
+        let (root, stretches) = reading.file(path).unwrap_or_default();
+        let hash = hex(&reading.hash.finalize());
+        (Self { root, files: reading.files, hash, stretches }, reading.problems)
+    }
+
+    /// A document that no file holds.
+    pub(super) fn of(root: Map<String, Value>, name: &str) -> Self {
+        let hash = hex(&Sha256::digest(Value::Object(root.clone()).to_string()));
+        let files = vec![File { path: name.into(), index: Index::default() }];
+        Self { root, files, hash, stretches: Stretches::new() }
+    }
+
+    /// The file, line and column of a field of the joined document.
+    pub(super) fn locate(&self, path: &str) -> (String, (usize, usize)) {
+        let (file, own) = self.origin(path);
+        let Some(file) = self.files.get(file) else { return (String::new(), (0, 0)) };
+        let place = file.index.find(&own).unwrap_or((0, 0));
+        (file.path.display().to_string(), place)
+    }
+
+    /// Which file the field came from, and its path there.
+    fn origin(&self, path: &str) -> (usize, String) {
+        let (head, rest) = path.split_at(path.find(['.', '[']).unwrap_or(path.len()));
+        let Some(stretches) = self.stretches.get(head) else { return (0, path.to_owned()) };
+        let numbered = rest
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once(']'))
+            .and_then(|(number, rest)| Some((number.parse::<usize>().ok()?, rest)));
+        let Some((at, rest)) = numbered else {
+            return (stretches.first().map_or(0, |first| first.file), path.to_owned());
+        };
+        match stretches.iter().rev().find(|stretch| stretch.from <= at) {
+            Some(found) => (found.file, item(head, at - found.from + found.own) + rest),
+            None => (0, path.to_owned()),
+        }
+    }
+}
+
+/// The state of one reading.
+struct Reading {
+    root: PathBuf,
+    seen: HashSet<PathBuf>,
+    files: Vec<File>,
+    hash: Sha256,
+    problems: Vec<Problem>,
+}
+
+impl Reading {
+    fn new(path: &Path) -> Self {
+        Self {
+            root: path.parent().map(Path::to_owned).unwrap_or_default(),
+            seen: HashSet::new(),
+            files: Vec::new(),
+            hash: Sha256::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// One file with all it includes; `None` where it was read before or cannot be.
+    fn file(&mut self, path: &Path) -> Option<(Map<String, Value>, Stretches)> {
+        let identity = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if !self.seen.insert(identity) {
+            return None;
+        }
+        let name = path.display().to_string();
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.files.push(File { path: path.to_owned(), index: Index::default() });
+                self.problems.push(Problem::of_file(name, format!("cannot be read: {error}")));
+                return None;
+            }
+        };
+        self.hash.update((bytes.len() as u64).to_be_bytes());
+        self.hash.update(&bytes);
+        let number = self.files.len();
+        let Ok(text) = String::from_utf8(bytes) else {
+            self.files.push(File { path: path.to_owned(), index: Index::default() });
+            self.problems.push(Problem::of_file(name, "is not UTF-8 text"));
+            return None;
+        };
+        self.files.push(File { path: path.to_owned(), index: Index::of(&text) });
+        let mut root = self.mapping(&name, &text)?;
+        self.tell_repeated(number, &name);
+        let mut stretches: Stretches =
+            root.keys().map(|key| (key.clone(), vec![Stretch::whole(number)])).collect();
+        if let Some(include) = root.remove("include") {
+            for other in self.targets(&include, path) {
+                if let Some((map, theirs)) = self.file(&other) {
+                    join(&mut root, &mut stretches, map, theirs);
+                }
+            }
+        }
+        Some((root, stretches))
+    }
+
+    fn mapping(&mut self, name: &str, text: &str) -> Option<Map<String, Value>> {
+        match raw::read(text) {
+            Ok(Value::Object(root)) => Some(root),
+            Ok(Value::Null) => {
+                self.problems.push(Problem::of_file(name, "the file is empty").as_warning());
+                Some(Map::new())
+            }
+            Ok(other) => {
+                let what = format!("expected a mapping, found {}", kind(&other));
+                self.problems.push(Problem::of_file(name, what).at((1, 1)));
+                None
+            }
+            Err(error) => {
+                let what = format!("not YAML: {}", error.what);
+                self.problems.push(Problem::of_file(name, what).at(error.place));
+                None
+            }
+        }
+    }
+
+    fn tell_repeated(&mut self, number: usize, name: &str) {
+        let Some(file) = self.files.get(number) else { return };
+        for (path, place) in &file.index.repeated {
+            let mut problem = Problem::of_file(name, "the key is there twice; the last one counts")
+                .as_warning()
+                .at(*place);
+            problem.path.clone_from(path);
+            self.problems.push(problem);
+        }
+    }
+
+    /// The files that `include` names, relative to the file that says so, else to the first.
+    fn targets(&mut self, include: &Value, from: &Path) -> Vec<PathBuf> {
+        let names: Vec<&str> = match include {
+            Value::String(one) => vec![one],
+            Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
+        };
+        let expected = include.as_array().map_or(1, Vec::len);
+        if names.len() != expected && !include.is_null() {
+            let name = from.display().to_string();
+            let mut problem = Problem::of_file(name, "expected a list of file names");
+            "include".clone_into(&mut problem.path);
+            self.problems.push(problem);
+        }
+        let near = from.parent().unwrap_or(Path::new(""));
+        let resolve = |name: &&str| {
+            let beside = near.join(name);
+            if beside.exists() {
+                beside
+            } else {
+                Some(self.root.join(name)).filter(|it| it.exists()).unwrap_or(beside)
+            }
+        };
+        names.iter().map(resolve).collect()
+    }
+}
+
+impl Stretch {
+    const fn whole(file: usize) -> Self {
+        Self { from: 0, own: 0, file }
+    }
+}
+
+fn join(
+    root: &mut Map<String, Value>,
+    stretches: &mut Stretches,
+    other: Map<String, Value>,
+    mut theirs: Stretches,
+) {
+    for (key, value) in other {
+        let added = theirs.remove(&key).unwrap_or_default();
+        match (root.get_mut(&key), value) {
+            (Some(Value::Array(mine)), Value::Array(more)) => {
+                let base = mine.len();
+                mine.extend(more);
+                let moved = added.into_iter().map(|it| Stretch { from: it.from + base, ..it });
+                stretches.entry(key).or_default().extend(moved);
+            }
+            (_, value) => {
+                root.insert(key.clone(), value);
+                stretches.insert(key, added);
+            }
+        }
+    }
+}
+
+/// What a value is, for messages.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
+/// Bytes in lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(list: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in list {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn included_lists_are_appended_and_everything_else_is_replaced() {
+        let folder = files(&[
+            (
+                "a.yaml",
+                "include: [sub/b.yaml]\nmodel_list:\n  - model_name: a\nrouter_settings: {x: 1}\n",
+            ),
+            (
+                "sub/b.yaml",
+                "include: [c.yaml]\nmodel_list:\n  - model_name: b\nrouter_settings:\n  y: 2\n",
+            ),
+            (
+                "sub/c.yaml",
+                "include: [../a.yaml]\n\nmodel_list:\n  - model_name: c\n  - model_name: d\n",
+            ),
+        ]);
+        let (source, problems) = Source::read(&folder.path().join("a.yaml"));
+        assert_eq!(problems, []);
+        let names: Vec<_> = source.root["model_list"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["model_name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["a", "b", "c", "d"]);
+        assert_eq!(source.root["router_settings"], serde_json::json!({"y": 2}));
+        assert!(!source.root.contains_key("include"));
+        let (file, place) = source.locate("model_list[3].model_name");
+        assert!(file.ends_with("c.yaml"), "{file}");
+        assert_eq!(place, (5, 5));
+        let (file, place) = source.locate("router_settings.y");
+        assert!(file.ends_with("b.yaml"), "{file}");
+        assert_eq!(place, (5, 3));
+    }
+
+    #[test]
+    fn a_missing_include_is_told_and_refuses_the_file() {
+        let folder = files(&[("a.yaml", "include: [b.yaml]\nmodel_list: []\n")]);
+        let (source, problems) = Source::read(&folder.path().join("a.yaml"));
+        assert!(problems.iter().any(Problem::is_fatal), "{problems:?}");
+        assert_eq!(source.files.len(), 2);
+    }
+
+    #[test]
+    fn a_broken_file_has_a_hash_of_its_own() {
+        let folder = files(&[("a.yaml", "a: ["), ("b.yaml", "a: ]")]);
+        let (one, problems) = Source::read(&folder.path().join("a.yaml"));
+        let (two, _) = Source::read(&folder.path().join("b.yaml"));
+        assert_ne!(one.hash, two.hash);
+        assert!(problems.first().unwrap().line > 0, "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_mapping_is_refused_and_an_empty_one_is_not() {
+        let folder = files(&[("list.yaml", "- a\n"), ("empty.yaml", "# nothing\n")]);
+        let (_, problems) = Source::read(&folder.path().join("list.yaml"));
+        assert!(problems.first().unwrap().is_fatal());
+        let (_, problems) = Source::read(&folder.path().join("empty.yaml"));
+        assert!(!problems.first().unwrap().is_error());
+    }
+}

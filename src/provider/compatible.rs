@@ -1,7 +1,344 @@
-//! Placeholder.
-use super::{Deployment, Environment, Misfit, Spec};
+//! The adapter behind the catalogue: OpenAI's words, spliced in and passed through.
+//!
+//! A body is never parsed and written anew: fields are replaced, renamed, added or left out in
+//! place, and every other byte goes as it came.
 
-/// Placeholder.
-pub fn build(spec: Spec, _: Environment<'_>) -> Result<Deployment, Misfit> {
-    Err(Misfit::NoProvider(spec.name))
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use memchr::memmem;
+
+use super::vendor::{Vendor, Wire};
+use super::{Adapter, Deployment, Outgoing, Unsayable, build, drops, fault, reasoning};
+use crate::lexicon::Failure;
+use crate::protocol::{Call, Dialect, Edits, Endpoint, Fields};
+
+/// Speaks OpenAI's dialect.
+#[derive(Debug)]
+pub struct Compatible;
+
+impl Adapter for Compatible {
+    fn dialect(&self) -> Dialect {
+        Dialect::OpenAi
+    }
+
+    fn serves(&self, vendor: &Vendor, endpoint: Endpoint) -> bool {
+        vendor.serves.has(endpoint)
+    }
+
+    fn request(&self, call: &Call, to: &Deployment, model: &str) -> Result<Outgoing, Unsayable> {
+        if let Some(why) = &to.unusable {
+            return Err(Unsayable::Unusable(why.clone()));
+        }
+        let endpoint = call.endpoint;
+        if !self.serves(to.vendor, endpoint) {
+            return Err(Unsayable::Endpoint { vendor: to.vendor.prefix, endpoint });
+        }
+        let uri = match to.uris.get(endpoint.at()) {
+            Some(Some(uri)) => uri.clone(),
+            Some(None) | None => build::address(to, endpoint, model)
+                .ok_or(Unsayable::Endpoint { vendor: to.vendor.prefix, endpoint })?,
+        };
+        let mut edits = Edits::new();
+        put_model(call, to, model, &mut edits);
+        fit(call, to, model, &mut edits)?;
+        let usage_is_ours = ask_for_usage(call, to.vendor, &mut edits);
+        add_defaults(call, to, &mut edits);
+        let body = edits.apply(&call.body, &call.fields);
+        Ok(Outgoing { uri, headers: to.headers.clone(), body, endpoint, usage_is_ours, translator: None })
+    }
+
+    fn blame(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        unix_now: std::time::Duration,
+    ) -> Failure {
+        fault::blame(status, headers, body, unix_now)
+    }
+}
+
+fn put_model(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) {
+    let json = if *model == *to.model {
+        to.model_json.clone()
+    } else {
+        Bytes::from(serde_json::Value::from(model).to_string())
+    };
+    if call.fields.get(&call.body, "model") != Some(&json) {
+        edits.set("model", json);
+    }
+}
+
+/// Renames, leaves out or refuses what the provider does not take as it is.
+fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(), Unsayable> {
+    let vendor = to.vendor;
+    let may_drop = call.wishes.drop_params.unwrap_or(to.drop_params);
+    let native = matches!(vendor.wire, Wire::Azure) || vendor.prefix == "openai";
+    let family = if native { reasoning::family(model) } else { None };
+    let mut refused = Vec::new();
+    for (name, value) in call.fields.iter(&call.body) {
+        if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
+            edits.drop(name);
+        } else if vendor.refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
+            if may_drop {
+                edits.drop(name);
+            } else {
+                refused.push(name.into());
+            }
+        } else if let Some((_, other)) = vendor.renames.iter().find(|(from, _)| *from == name) {
+            move_to(call, name, other, edits);
+        } else if name == "messages" && !vendor.developer {
+            with_system_role(value, edits);
+        } else if name == "tool_choice" && vendor.required_is_any && value == b"\"required\"" {
+            edits.set(name, "\"any\"");
+        } else if let Some(family) = family {
+            if name == "max_tokens" && call.endpoint == Endpoint::ChatCompletions {
+                move_to(call, name, "max_completion_tokens", edits);
+            } else if may_drop && family.refuses(name, value) && !is_allowed(call, to, name) {
+                edits.drop(name);
+            }
+        }
+    }
+    drops::additional(call, to, edits);
+    if refused.is_empty() { Ok(()) } else { Err(Unsayable::Params { vendor: vendor.prefix, names: refused }) }
+}
+
+/// Renames a field; where the other name is there too, that one wins.
+fn move_to(call: &Call, name: &str, other: &str, edits: &mut Edits) {
+    if call.fields.get(&call.body, other).is_some() {
+        edits.drop(name);
+    } else {
+        edits.rename(name, other);
+    }
+}
+
+fn is_allowed(call: &Call, to: &Deployment, name: &str) -> bool {
+    let named = |list: &[Box<str>]| list.iter().any(|allowed| &**allowed == name);
+    named(&call.wishes.allowed_openai_params) || named(&to.allowed_openai_params)
+}
+
+/// Gives messages of the role `developer` the role `system`. The list is read only if the word
+/// stands in it.
+fn with_system_role(messages: &[u8], edits: &mut Edits) {
+    if memmem::find(messages, b"\"developer\"").is_none() {
+        return;
+    }
+    let Ok(list) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(messages) else {
+        return;
+    };
+    let mut changed = false;
+    let mut parts = Vec::with_capacity(list.len());
+    for message in list {
+        let text = message.get().as_bytes();
+        let fields = Fields::of(text).unwrap_or_default();
+        if fields.get(text, "role") == Some(b"\"developer\"") {
+            let mut role = Edits::new();
+            role.set("role", "\"system\"");
+            parts.push(role.apply(&Bytes::copy_from_slice(text), &fields).to_bytes());
+            changed = true;
+        } else {
+            parts.push(Bytes::copy_from_slice(text));
+        }
+    }
+    if changed {
+        edits.set("messages", joined(&parts));
+    }
+}
+
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut list = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum::<usize>() + 2);
+    list.push(b'[');
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            list.push(b',');
+        }
+        list.extend_from_slice(part);
+    }
+    list.push(b']');
+    Bytes::from(list)
+}
+
+/// Asks a stream for its usage; says whether the client did not.
+fn ask_for_usage(call: &Call, vendor: &Vendor, edits: &mut Edits) -> bool {
+    let has_usage = matches!(call.endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
+    if !call.stream || !has_usage || call.include_usage || !vendor.stream_options {
+        return false;
+    }
+    let options = call.fields.get(&call.body, "stream_options").filter(|value| *value != b"null");
+    let with_usage = options.and_then(|options| {
+        let fields = Fields::of(options).ok()?;
+        let mut edit = Edits::new();
+        edit.set("include_usage", "true");
+        Some(edit.apply(&Bytes::copy_from_slice(options), &fields).to_bytes())
+    });
+    edits.set("stream_options", with_usage.unwrap_or(Bytes::from_static(b"{\"include_usage\":true}")));
+    true
+}
+
+/// Adds the configured fields that the request does not have. Tools of both are joined, the
+/// configured ones first, and `extra_body` stands for the fields in it.
+fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
+    for (name, json) in &to.defaults {
+        let own = call.fields.get(&call.body, name).filter(|value| *value != b"null");
+        match (&**name, own) {
+            ("extra_body", _) => {
+                let fields = Fields::of(json).unwrap_or_default();
+                for (name, value) in fields.iter(json) {
+                    if call.fields.get(&call.body, name).is_none() {
+                        edits.set(name, Bytes::copy_from_slice(value));
+                    }
+                }
+            }
+            ("tools", Some(own)) => {
+                let list = |json| serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(json);
+                if let (Ok(ours), Ok(theirs)) = (list(json), list(own)) {
+                    let both = ours.iter().chain(&theirs);
+                    let both: Vec<Bytes> =
+                        both.map(|tool| Bytes::copy_from_slice(tool.get().as_bytes())).collect();
+                    edits.set("tools", joined(&both));
+                }
+            }
+            (_, Some(_)) => {}
+            (name, None) => {
+                let name = to.vendor.renames.iter().find(|(from, _)| *from == name).map_or(name, |(_, other)| other);
+                if !edits.drops(name) && call.fields.get(&call.body, name).is_none() {
+                    edits.set(name, json.clone());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::endpoint::decode;
+    use crate::lexicon::Secret;
+    use crate::provider::Spec;
+
+    fn deployment(name: &str, set: impl FnOnce(&mut Spec)) -> Deployment {
+        let mut spec = Spec {
+            id: "id".into(),
+            group: "g".into(),
+            name: name.into(),
+            provider: None,
+            api_base: None,
+            api_key: Some(Secret::new("k")),
+            api_version: None,
+            organization: None,
+            extra_headers: Vec::new(),
+            defaults: Vec::new(),
+            drop_params: false,
+            additional_drop_params: Vec::new(),
+            allowed_openai_params: Vec::new(),
+            mock: None,
+        };
+        set(&mut spec);
+        super::super::build(spec, &|_| None).unwrap()
+    }
+
+    fn say(to: &Deployment, endpoint: Endpoint, body: &str) -> Result<(String, bool), Unsayable> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let call = decode(endpoint, None, &HeaderMap::new(), body).unwrap();
+        let said = Compatible.request(&call, to, &to.model)?;
+        let body = String::from_utf8(said.body.to_bytes().to_vec()).unwrap();
+        Ok((body, said.usage_is_ours))
+    }
+
+    #[track_caller]
+    fn check(name: &str, body: &str, want: &str) {
+        let to = deployment(name, |_| ());
+        assert_eq!(say(&to, Endpoint::ChatCompletions, body).unwrap().0, want);
+    }
+
+    #[test]
+    fn only_the_model_changes_and_unknown_fields_pass() {
+        check(
+            "groq/llama",
+            r#"{"model":"g", "messages":[ ],"zz":{"a":1}}"#,
+            r#"{"model":"llama", "messages":[ ],"zz":{"a":1}}"#,
+        );
+        check("groq/g", r#"{"messages":[],"model":"g"}"#, r#"{"messages":[],"model":"g"}"#);
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_its_usage_where_the_provider_takes_that() {
+        let stream = r#"{"model":"m","messages":[],"stream":true}"#;
+        let to = deployment("groq/m", |_| ());
+        let want = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
+        assert_eq!(say(&to, Endpoint::ChatCompletions, stream).unwrap(), (want.into(), true));
+        let own = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"x":1}}"#;
+        let want = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"x":1,"include_usage":true}}"#;
+        assert_eq!(say(&to, Endpoint::ChatCompletions, own).unwrap(), (want.into(), true));
+        let asked = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
+        assert_eq!(say(&to, Endpoint::ChatCompletions, asked).unwrap(), (asked.into(), false));
+        let mistral = deployment("mistral/m", |_| ());
+        assert_eq!(say(&mistral, Endpoint::ChatCompletions, stream).unwrap(), (stream.into(), false));
+        let want = stream.to_owned();
+        assert_eq!(say(&mistral, Endpoint::ChatCompletions, asked).unwrap(), (want, false));
+    }
+
+    #[test]
+    fn fields_get_the_providers_names() {
+        check(
+            "mistral/m",
+            r#"{"model":"m","messages":[],"seed":1,"max_completion_tokens":5,"user":"u","tool_choice":"required"}"#,
+            r#"{"model":"m","messages":[],"random_seed":1,"max_tokens":5,"tool_choice":"any"}"#,
+        );
+        check(
+            "groq/m",
+            r#"{"model":"m","messages":[],"max_tokens":4,"max_completion_tokens":5}"#,
+            r#"{"model":"m","messages":[],"max_tokens":4}"#,
+        );
+        check(
+            "openai/o3",
+            r#"{"model":"o3","messages":[],"max_tokens":4}"#,
+            r#"{"model":"o3","messages":[],"max_completion_tokens":4}"#,
+        );
+    }
+
+    #[test]
+    fn developers_become_system_where_the_role_is_unknown() {
+        let body = r#"{"model":"m","messages":[{"role":"developer","content":"a"},{"role":"user","content":"\"developer\""}]}"#;
+        check("groq/m", body, &body.replacen("\"developer\"", "\"system\"", 1));
+        check("openai/m", body, body);
+    }
+
+    #[test]
+    fn what_a_provider_does_not_take_is_named_or_dropped() {
+        let body = r#"{"model":"m","messages":[],"logprobs":true,"logit_bias":null,"top_logprobs":2}"#;
+        let refused = say(&deployment("groq/m", |_| ()), Endpoint::ChatCompletions, body).unwrap_err();
+        assert_eq!(refused, Unsayable::Params { vendor: "groq", names: vec!["logprobs".into(), "top_logprobs".into()] });
+        let dropping = deployment("groq/m", |spec| spec.drop_params = true);
+        let want = r#"{"model":"m","messages":[],"logit_bias":null}"#;
+        assert_eq!(say(&dropping, Endpoint::ChatCompletions, body).unwrap().0, want);
+        let allowing = deployment("groq/m", |spec| {
+            spec.allowed_openai_params = vec!["logprobs".into(), "top_logprobs".into()];
+        });
+        assert_eq!(say(&allowing, Endpoint::ChatCompletions, body).unwrap().0, body);
+    }
+
+    #[test]
+    fn configured_fields_are_added_but_never_override() {
+        let to = deployment("groq/m", |spec| {
+            spec.defaults = vec![
+                ("temperature".into(), "0.1".into()),
+                ("max_completion_tokens".into(), "9".into()),
+                ("extra_body".into(), r#"{"x":1,"y":2}"#.into()),
+                ("tools".into(), r#"[{"a":1}]"#.into()),
+            ];
+        });
+        let body = r#"{"model":"m","messages":[],"temperature":1,"y":3,"tools":[{"b":2}]}"#;
+        let want = r#"{"model":"m","messages":[],"temperature":1,"y":3,"tools":[{"a":1},{"b":2}],"max_tokens":9,"x":1}"#;
+        assert_eq!(say(&to, Endpoint::ChatCompletions, body).unwrap().0, want);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_served_is_refused() {
+        let to = deployment("groq/m", |_| ());
+        let refused = say(&to, Endpoint::Embeddings, r#"{"model":"m","input":"a"}"#).unwrap_err();
+        assert!(refused.to_string().contains("does not serve /v1/embeddings"));
+    }
 }

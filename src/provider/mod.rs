@@ -4,12 +4,18 @@
 //! Knows no socket, no clock and no other deployment.
 
 pub mod anthropic;
-pub mod azure;
+mod azure;
+mod build;
 pub mod catalog;
 pub mod compatible;
+mod drops;
 pub mod fault;
+mod reasoning;
+pub mod retry_after;
+pub mod vendor;
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
@@ -17,7 +23,8 @@ use http::{HeaderMap, StatusCode, Uri};
 use crate::lexicon::{Failure, Secret};
 use crate::protocol::{Call, Dialect, Endpoint, Rope, Translator};
 
-pub use catalog::Vendor;
+pub use build::{build, infer};
+pub use vendor::Vendor;
 
 /// One `model_list` entry, ready to be called.
 #[derive(Debug)]
@@ -36,6 +43,10 @@ pub struct Deployment {
     pub model: Box<str>,
     /// Where it is; scheme, authority and path prefix without a trailing slash, no query.
     pub base: Uri,
+    /// The model's name as JSON, where it holds no `*`.
+    pub model_json: Bytes,
+    /// The address of each endpoint by [`Endpoint::at`], where the model's name holds no `*`.
+    pub uris: [Option<Uri>; 6],
     /// The query that every call carries, such as `api-version=2025-02-01-preview`.
     pub query: Option<Box<str>>,
     /// Headers of every call: authorization, version, organization and the configured extra
@@ -73,7 +84,7 @@ impl Deployment {
     }
 }
 
-/// What the configuration says about a deployment; [`build`] makes the deployment of it.
+/// What the configuration says about a deployment; [`build()`] makes the deployment of it.
 #[derive(Debug)]
 pub struct Spec {
     /// See [`Deployment::id`].
@@ -260,19 +271,6 @@ pub trait Adapter: Send + Sync + fmt::Debug {
         status: StatusCode,
         headers: &HeaderMap,
         body: &[u8],
-        unix_now: std::time::Duration,
+        unix_now: Duration,
     ) -> Failure;
-}
-
-/// Makes the deployment that `spec` describes.
-///
-/// A missing key is no misfit: the deployment is there and says why it is
-/// [unusable](Deployment::unusable). One provider's key is never taken for another.
-pub fn build(spec: Spec, environment: Environment<'_>) -> Result<Deployment, Misfit> {
-    compatible::build(spec, environment)
-}
-
-/// stub
-pub fn infer(_: &str) -> Option<&'static str> {
-    None
 }

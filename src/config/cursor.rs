@@ -306,22 +306,22 @@ mod tests {
             ("2.5", 2.5),
             ("\" 7 \"", 7.0),
         ] {
-            assert_eq!(read(value, Cursor::number), (Some(want), vec![]), "{value}");
+            assert_eq!(read(value, |it| it.number()), (Some(want), vec![]), "{value}");
         }
-        assert_eq!(read("null", Cursor::number), (None, vec![]));
+        assert_eq!(read("null", |it| it.number()), (None, vec![]));
         for value in ["\"abc\"", "\"inf\"", "\"\"", "true", "[1]", "{}", "\"1_\"", "\"NaN\""] {
-            let (taken, problems) = read(value, Cursor::number);
+            let (taken, problems) = read(value, |it| it.number());
             assert_eq!((taken, problems.len()), (None, 1), "{value}");
         }
     }
 
     #[test]
     fn what_was_found_and_what_was_expected_are_both_told() {
-        let (_, problems) = read("\"abc\"", Cursor::number);
+        let (_, problems) = read("\"abc\"", |it| it.number());
         assert_eq!(problems, ["expected a number, found the string `abc`"]);
-        let (_, problems) = read("-1", Cursor::count);
+        let (_, problems) = read("-1", |it| it.count());
         assert_eq!(problems, ["expected a whole number from zero up, found -1"]);
-        let (_, problems) = read("1.5", Cursor::count);
+        let (_, problems) = read("1.5", |it| it.count());
         assert_eq!(problems.len(), 1);
     }
 
@@ -334,10 +334,10 @@ mod tests {
             ("0", false),
             ("\"True\"", true),
         ] {
-            assert_eq!(read(value, Cursor::flag), (Some(want), vec![]), "{value}");
+            assert_eq!(read(value, |it| it.flag()), (Some(want), vec![]), "{value}");
         }
-        assert_eq!(read("\"maybe\"", Cursor::flag).1.len(), 1);
-        assert_eq!(read("2", Cursor::flag).1.len(), 1);
+        assert_eq!(read("\"maybe\"", |it| it.flag()).1.len(), 1);
+        assert_eq!(read("2", |it| it.flag()).1.len(), 1);
     }
 
     #[test]
@@ -350,17 +350,17 @@ mod tests {
             ("0.5", 500),
         ] {
             let want = Some(Duration::from_millis(want));
-            assert_eq!(read(value, Cursor::duration), (want, vec![]), "{value}");
+            assert_eq!(read(value, |it| it.duration()), (want, vec![]), "{value}");
         }
-        assert_eq!(read("\"5 weeks\"", Cursor::duration).1.len(), 1);
-        assert_eq!(read("1e300", Cursor::seconds).1.len(), 1);
-        assert_eq!(read("-5", Cursor::seconds).1.len(), 1);
+        assert_eq!(read("\"5 weeks\"", |it| it.duration()).1.len(), 1);
+        assert_eq!(read("1e300", |it| it.seconds()).1.len(), 1);
+        assert_eq!(read("-5", |it| it.seconds()).1.len(), 1);
     }
 
     #[test]
     fn one_text_stands_for_a_list_of_it() {
-        assert_eq!(read("\"a\"", Cursor::texts).0, ["a".into()]);
-        assert_eq!(read("[\"a\", 5]", Cursor::texts).0, ["a".into(), "5".into()]);
-        assert_eq!(read("{}", Cursor::texts).1.len(), 1);
+        assert_eq!(read("\"a\"", |it| it.texts()).0, ["a".into()]);
+        assert_eq!(read("[\"a\", 5]", |it| it.texts()).0, ["a".into(), "5".into()]);
+        assert_eq!(read("{}", |it| it.texts()).1.len(), 1);
     }
 }

@@ -35,6 +35,8 @@ mod raw;
 pub mod reference;
 pub mod report;
 mod router;
+#[cfg(test)]
+mod rules;
 pub mod settings;
 pub mod snapshot;
 mod source;

@@ -1,9 +1,15 @@
 //! Pillion: the LLM gateway that rides in the pod.
 
 pub mod account;
+pub mod admit;
 pub mod config;
+pub mod endpoint;
+pub mod exchange;
 pub mod lexicon;
+pub mod listen;
 pub mod protocol;
 pub mod provider;
 pub mod registry;
 pub mod routing;
+pub mod stats;
+pub mod upstream;

@@ -3,6 +3,8 @@
 //! Promises that a [`Ledger`] emits one [`Record`] whatever becomes of the request, and that
 //! sums of money are exact. Knows no metric and no log; it hands records to a [`Sink`].
 
+pub mod cost;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

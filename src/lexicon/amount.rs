@@ -34,10 +34,11 @@ impl PicoUsd {
     )]
     pub fn from_usd(usd: f64) -> Option<Self> {
         let units = (usd * Self::PER_USD as f64).round();
-        (units >= 0.0 && units < 1.8e19).then_some(Self(units as u64))
+        (0.0..1.8e19).contains(&units).then_some(Self(units as u64))
     }
 
     /// This price, `count` times.
+    #[must_use]
     pub const fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(count))
     }

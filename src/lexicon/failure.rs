@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The class of a failure: LiteLLM's exception names without their `Error`, and two of our own.
+/// The class of a failure: `LiteLLM`'s exception names without their `Error`, and two of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// 401: the provider does not take our key.

@@ -10,7 +10,7 @@ use super::Dialect;
 pub struct Fault {
     /// The sentence for people.
     pub message: String,
-    /// OpenAI's or Anthropic's `type`.
+    /// `OpenAI`'s or Anthropic's `type`.
     pub kind: String,
     /// The parameter it is about.
     pub param: Option<String>,
@@ -57,6 +57,17 @@ impl Fault {
                     "code": self.code,
                 },
             }),
+        }
+    }
+
+    /// Whether a body is an error in `dialect` that its clients can read as it stands.
+    pub fn is_well_formed(dialect: Dialect, body: &[u8]) -> bool {
+        let Ok(json) = serde_json::from_slice::<Value>(body) else { return false };
+        let said = json.pointer("/error/message").and_then(Value::as_str);
+        let typed = json.pointer("/error/type").is_some_and(Value::is_string);
+        match dialect {
+            Dialect::Anthropic => said.is_some() && typed && json.get("type").is_some(),
+            Dialect::OpenAi => said.is_some_and(|message| !message.is_empty()),
         }
     }
 
@@ -139,7 +150,7 @@ fn shortened(message: &str) -> String {
     }
 }
 
-/// The type that goes with a status. OpenAI's as LiteLLM names them, Anthropic's as its API does.
+/// The type that goes with a status. `OpenAI`'s as `LiteLLM` names them, Anthropic's as its API does.
 fn kind_of(dialect: Dialect, status: u16) -> &'static str {
     match (dialect, status) {
         (_, 401) => "authentication_error",

@@ -5,6 +5,7 @@
 pub mod anthropic;
 pub mod fault;
 pub mod fields;
+pub mod name;
 pub mod openai;
 pub mod rope;
 pub mod sse;
@@ -28,7 +29,7 @@ pub use usage::Usage;
 pub enum Dialect {
     /// Anthropic's Messages API.
     Anthropic,
-    /// OpenAI's API.
+    /// `OpenAI`'s API.
     OpenAi,
 }
 

@@ -24,7 +24,7 @@ pub struct Usage {
     pub audio_in: Tokens,
     /// Answer tokens of audio.
     pub audio_out: Tokens,
-    /// What the provider itself says it costs (OpenRouter, Perplexity).
+    /// What the provider itself says it costs (`OpenRouter`, Perplexity).
     pub cost: Option<PicoUsd>,
     /// Whether these are our guess because the provider did not say.
     pub estimated: bool,
@@ -122,6 +122,7 @@ struct OpenAiUsage {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the wire's own names")]
 struct PromptDetails {
     cached_tokens: Option<u64>,
     cache_creation_tokens: Option<u64>,
@@ -135,7 +136,7 @@ struct CompletionDetails {
     audio_tokens: Option<u64>,
 }
 
-/// OpenRouter says a number, Perplexity an object; what is neither is not read as a price.
+/// `OpenRouter` says a number, Perplexity an object; what is neither is not read as a price.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Cost {

@@ -1,1 +1,398 @@
-//! (placeholder)
+//! Reading a stream that passes by: when it has content, what it used, whether it is whole.
+//!
+//! The watch follows a provider's own events, before any translation. It parses an event only
+//! until the first content has come, and later only those that carry usage or an error.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::{Endpoint, Fields, Usage, sse};
+
+/// What one event means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// Something the client waits for.
+    Content,
+    /// The provider's own end mark, `[DONE]` or `message_stop`.
+    Done,
+    /// An error; the event's data is its body.
+    Fault,
+    /// A sign of life: a role, a ping, a comment.
+    Life,
+    /// The event that only carries usage, which a client sees only if it asked.
+    Usage,
+}
+
+/// Follows one stream. See the [module](self).
+#[derive(Debug)]
+pub struct Watch {
+    endpoint: Endpoint,
+    /// What the provider says was used, so far.
+    pub usage: Option<Usage>,
+    /// Whether content has come.
+    has_content: bool,
+    /// Whether the provider said why it stopped, so that the answer is whole.
+    finished: bool,
+    /// Characters of content seen before parsing stopped, and bytes of events since: what an
+    /// estimate of the answer's length starts from.
+    pub event_bytes: usize,
+}
+
+impl Watch {
+    /// A watch over the events of `endpoint`.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, usage: None, has_content: false, finished: false, event_bytes: 0 }
+    }
+
+    /// Whether the answer is whole if the stream ends now.
+    pub fn is_whole(&self) -> bool {
+        self.finished
+    }
+
+    /// Reads one event.
+    pub fn event(&mut self, event: &[u8]) -> Sign {
+        self.event_bytes += event.len();
+        let Some(data) = payload(event) else { return Sign::Life };
+        match self.endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => self.chunk(&data),
+            Endpoint::Messages | Endpoint::CountTokens => self.message_event(&data),
+            Endpoint::Responses | Endpoint::Embeddings => self.response_event(&data),
+        }
+    }
+
+    fn chunk(&mut self, data: &[u8]) -> Sign {
+        if data.starts_with(b"[DONE]") {
+            self.finished = true;
+            return Sign::Done;
+        }
+        if memmem::find(data, b"\"error\"").is_some() && has_error(data) {
+            return Sign::Fault;
+        }
+        let usage_only = self.chunk_usage(data);
+        if has_reason(data, b"\"finish_reason\"") {
+            self.finished = true;
+        }
+        if usage_only {
+            return Sign::Usage;
+        }
+        if !(self.has_content || self.finished || chunk_has_content(data)) {
+            return Sign::Life;
+        }
+        self.has_content = true;
+        Sign::Content
+    }
+
+    /// Keeps the usage of a chunk; says whether there is nothing else in it.
+    fn chunk_usage(&mut self, data: &[u8]) -> bool {
+        let named = memmem::find(data, b"\"usage\"");
+        let Some(at) = named else { return false };
+        let behind = data.get(at + 7..).unwrap_or_default();
+        let value = behind.iter().position(|byte| !matches!(byte, b' ' | b':' | b'\t'));
+        if value.and_then(|at| behind.get(at)) != Some(&b'{') {
+            return false;
+        }
+        let Ok(fields) = Fields::of(data) else { return false };
+        let usage = fields.get(data, "usage").and_then(Usage::from_openai);
+        let usage = usage.or_else(|| nested_usage(data, &fields));
+        if usage.is_some() {
+            self.usage = usage;
+        }
+        usage.is_some() && fields.get(data, "choices").is_some_and(is_empty_list)
+    }
+
+    fn message_event(&mut self, data: &[u8]) -> Sign {
+        if self.has_content && memmem::find(data, b"\"type\":\"content_block_delta\"").is_some() {
+            return Sign::Content;
+        }
+        let Ok(event) = serde_json::from_slice::<MessageEvent<'_>>(data) else { return Sign::Life };
+        if let Some(usage) = event.usage.or(event.message.and_then(|message| message.usage)) {
+            let _ = self.usage.get_or_insert_default().merge_anthropic(usage.get().as_bytes());
+        }
+        match &*event.kind {
+            "error" => return Sign::Fault,
+            "message_stop" => {
+                self.finished = true;
+                return Sign::Done;
+            }
+            "message_delta" if event.delta.is_some_and(|delta| delta.stop_reason.is_some()) => {
+                self.finished = true;
+                self.has_content = true;
+            }
+            "content_block_delta" => self.has_content = true,
+            "content_block_start" => {
+                // A text block starts empty; a tool call or a hosted tool's result is content.
+                let text = event
+                    .content_block
+                    .is_some_and(|block| matches!(&*block.kind, "text" | "thinking"));
+                self.has_content |= !text;
+            }
+            _ => {}
+        }
+        if self.has_content { Sign::Content } else { Sign::Life }
+    }
+
+    fn response_event(&mut self, data: &[u8]) -> Sign {
+        if data.starts_with(b"[DONE]") {
+            return Sign::Done;
+        }
+        if self.has_content && memmem::find(data, b".delta\"").is_some() {
+            return Sign::Content;
+        }
+        let Ok(event) = serde_json::from_slice::<ResponseEvent<'_>>(data) else {
+            return Sign::Life;
+        };
+        if let Some(usage) = event.response.and_then(|response| response.usage)
+            && let Some(usage) = Usage::from_openai(usage.get().as_bytes())
+        {
+            self.usage = Some(usage);
+        }
+        match &*event.kind {
+            "error" => return Sign::Fault,
+            "response.completed" | "response.incomplete" | "response.failed" => {
+                self.finished = true;
+                self.has_content = true;
+            }
+            kind => {
+                let last = kind.rsplit('.').next();
+                self.has_content |= matches!(last, Some("delta" | "done"));
+            }
+        }
+        if self.has_content { Sign::Content } else { Sign::Life }
+    }
+}
+
+/// The data of an event, without a copy in the usual case of one `data:` line.
+pub fn payload(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if let Some(rest) = event.strip_prefix(b"data:") {
+        let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+        let (line, behind) = rest.split_at(end);
+        if behind.iter().all(u8::is_ascii_whitespace) {
+            return Some(Cow::Borrowed(line.strip_prefix(b" ").unwrap_or(line)));
+        }
+    }
+    sse::data(event)
+}
+
+/// Whether an object has an `error` that is something.
+fn has_error(data: &[u8]) -> bool {
+    let error = Fields::of(data).ok().and_then(|fields| {
+        let value = fields.get(data, "error")?;
+        Some(!matches!(value, b"null" | b"false" | b"\"\"" | b"{}"))
+    });
+    error.unwrap_or(false)
+}
+
+/// Whether the name is followed by a string that is not empty.
+fn has_reason(data: &[u8], name: &[u8]) -> bool {
+    memmem::find_iter(data, name).any(|at| {
+        let behind = data.get(at + name.len()..).unwrap_or_default();
+        let mut behind = behind.iter().filter(|byte| !matches!(byte, b' ' | b':' | b'\t'));
+        behind.next() == Some(&b'"') && behind.next() != Some(&b'"')
+    })
+}
+
+fn is_empty_list(json: &[u8]) -> bool {
+    json.iter().filter(|byte| !byte.is_ascii_whitespace()).eq(b"[]")
+}
+
+/// Where some providers put the usage: Groq in `x_groq`, Moonshot in the choice.
+fn nested_usage(data: &[u8], fields: &Fields) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct Holder<'a> {
+        #[serde(borrow)]
+        usage: Option<&'a serde_json::value::RawValue>,
+    }
+    let of = |holder: Holder<'_>| Usage::from_openai(holder.usage?.get().as_bytes());
+    let groq = fields.parse::<Holder<'_>>(data, "x_groq").and_then(of);
+    groq.or_else(|| fields.parse::<Vec<Holder<'_>>>(data, "choices")?.into_iter().find_map(of))
+}
+
+/// Whether a chunk of a chat or text completion carries anything but a role.
+fn chunk_has_content(data: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Chunk<'a> {
+        #[serde(borrow, default)]
+        choices: Option<Vec<Choice<'a>>>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow, default)]
+        delta: Option<&'a serde_json::value::RawValue>,
+        #[serde(borrow, default)]
+        text: Option<Cow<'a, str>>,
+    }
+    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return false };
+    chunk.choices.unwrap_or_default().iter().any(|choice| {
+        let text = choice.text.as_ref().is_some_and(|text| !text.is_empty());
+        text || choice.delta.is_some_and(|delta| delta_has_content(delta.get().as_bytes()))
+    })
+}
+
+/// Any field of the delta but the role that is not null, `""`, `[]` or `{}`.
+fn delta_has_content(delta: &[u8]) -> bool {
+    Fields::of(delta).is_ok_and(|fields| {
+        fields.iter(delta).any(|(name, value)| {
+            name != "role" && !matches!(value, b"null" | b"\"\"" | b"[]" | b"{}")
+        })
+    })
+}
+
+#[derive(Deserialize)]
+struct MessageEvent<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    message: Option<Holder<'a>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a serde_json::value::RawValue>,
+    #[serde(default)]
+    delta: Option<MessageDelta>,
+    #[serde(borrow, default)]
+    content_block: Option<Block<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Holder<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(Deserialize)]
+struct MessageDelta {
+    #[serde(default)]
+    stop_reason: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct ResponseEvent<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    response: Option<Holder<'a>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signs(endpoint: Endpoint, events: &[&str]) -> (Vec<Sign>, Watch) {
+        let mut watch = Watch::new(endpoint);
+        let signs = events.iter().map(|data| watch.event(format!("data: {data}\n\n").as_bytes()));
+        (signs.collect(), watch)
+    }
+
+    #[test]
+    fn a_role_is_life_and_text_is_content() {
+        let (signs, watch) = signs(
+            Endpoint::ChatCompletions,
+            &[
+                r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+                r#"{"choices":[{"delta":{"content":"a"},"finish_reason":null}]}"#,
+                r#"{"choices":[{"delta":{},"finish_reason": "stop"}]}"#,
+                r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#,
+                "[DONE]",
+            ],
+        );
+        assert_eq!(signs, [Sign::Life, Sign::Content, Sign::Content, Sign::Usage, Sign::Done]);
+        assert!(watch.is_whole());
+        assert_eq!(watch.usage.unwrap().total(), 5);
+    }
+
+    #[test]
+    fn tool_calls_reasoning_and_refusals_are_content() {
+        for delta in [
+            r#"{"tool_calls":[{"index":0,"id":"x"}]}"#,
+            r#"{"reasoning_content":"hm"}"#,
+            r#"{"refusal":"no"}"#,
+        ] {
+            let chunk = format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#);
+            assert_eq!(signs(Endpoint::ChatCompletions, &[&chunk]).0, [Sign::Content], "{delta}");
+        }
+        let text = r#"{"choices":[{"text":"a","finish_reason":null}]}"#;
+        assert_eq!(signs(Endpoint::Completions, &[text]).0, [Sign::Content]);
+    }
+
+    #[test]
+    fn an_answer_without_a_reason_to_stop_is_not_whole() {
+        let chunk = r#"{"choices":[{"delta":{"content":"say \"finish_reason\":\"stop\""},"finish_reason":""}]}"#;
+        let (_, watch) = signs(Endpoint::ChatCompletions, &[chunk]);
+        assert!(!watch.is_whole());
+    }
+
+    #[test]
+    fn an_error_is_a_fault_and_a_null_error_is_not() {
+        let fault = r#"{"error":{"message":"x"}}"#;
+        assert_eq!(signs(Endpoint::ChatCompletions, &[fault]).0, [Sign::Fault]);
+        let fine = r#"{"error":null,"choices":[{"delta":{"content":"a"}}]}"#;
+        assert_eq!(signs(Endpoint::ChatCompletions, &[fine]).0, [Sign::Content]);
+        let said = r#"{"choices":[{"delta":{"content":"{\"error\":1}"}}]}"#;
+        assert_eq!(signs(Endpoint::ChatCompletions, &[said]).0, [Sign::Content]);
+    }
+
+    #[test]
+    fn usage_is_found_where_providers_put_it() {
+        let usage = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
+        for chunk in [
+            format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":"stop"}}],"usage":{usage}}}"#),
+            format!(r#"{{"choices":[{{"delta":{{}}}}],"x_groq":{{"id":"r","usage":{usage}}}}}"#),
+            format!(r#"{{"choices":[{{"delta":{{}},"usage":{usage}}}]}}"#),
+        ] {
+            let (signs, watch) = signs(Endpoint::ChatCompletions, &[&chunk]);
+            assert_eq!(watch.usage.unwrap().total(), 3, "{chunk}");
+            assert_ne!(signs, [Sign::Usage], "{chunk}");
+        }
+        let null = r#"{"choices":[{"delta":{"content":"a"}}],"usage":null}"#;
+        assert_eq!(signs(Endpoint::ChatCompletions, &[null]).1.usage, None);
+    }
+
+    #[test]
+    fn anthropic_streams_are_read_by_their_own_events() {
+        let (signs, watch) = signs(
+            Endpoint::Messages,
+            &[
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+                r#"{"type":"ping"}"#,
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#,
+                r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
+                r#"{"type":"message_stop"}"#,
+            ],
+        );
+        use Sign::{Content, Done, Life};
+        assert_eq!(signs, [Life, Life, Life, Content, Content, Done]);
+        assert!(watch.is_whole());
+        assert_eq!(watch.usage.unwrap().total(), 14);
+    }
+
+    #[test]
+    fn response_streams_are_read_by_their_own_events() {
+        let (signs, watch) = signs(
+            Endpoint::Responses,
+            &[
+                r#"{"type":"response.created","response":{"usage":null}}"#,
+                r#"{"type":"response.output_text.delta","delta":"a"}"#,
+                r#"{"type":"response.completed","response":{"usage":{"input_tokens":1,"output_tokens":1}}}"#,
+            ],
+        );
+        assert_eq!(signs, [Sign::Life, Sign::Content, Sign::Content]);
+        assert!(watch.is_whole());
+        assert_eq!(watch.usage.unwrap().total(), 2);
+    }
+
+    #[test]
+    fn comments_and_named_events_are_told_apart_from_data() {
+        let mut watch = Watch::new(Endpoint::ChatCompletions);
+        assert_eq!(watch.event(b": keep-alive\n\n"), Sign::Life);
+        let named = b"event: x\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+        assert_eq!(watch.event(named), Sign::Content);
+    }
+}

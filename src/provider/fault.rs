@@ -1,1 +1,6 @@
-//! (placeholder)
+//! stub
+use crate::lexicon::Failure;
+/// stub
+pub fn in_good_answer(_: &[u8]) -> Option<Failure> {
+    None
+}

@@ -211,6 +211,17 @@ pub enum Unsayable {
     },
 }
 
+impl Unsayable {
+    /// The parameter it is about.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::Content { param, .. } => Some(param),
+            Self::Params { names, .. } => names.first().map(|name| &**name),
+            Self::Endpoint { .. } | Self::Unusable(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Unsayable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -244,7 +255,13 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     fn request(&self, call: &Call, to: &Deployment, model: &str) -> Result<Outgoing, Unsayable>;
 
     /// What an answer with an error status, or an error object in a good one, means.
-    fn blame(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure;
+    fn blame(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        unix_now: std::time::Duration,
+    ) -> Failure;
 }
 
 /// Makes the deployment that `spec` describes.
@@ -253,4 +270,9 @@ pub trait Adapter: Send + Sync + fmt::Debug {
 /// [unusable](Deployment::unusable). One provider's key is never taken for another.
 pub fn build(spec: Spec, environment: Environment<'_>) -> Result<Deployment, Misfit> {
     compatible::build(spec, environment)
+}
+
+/// stub
+pub fn infer(_: &str) -> Option<&'static str> {
+    None
 }

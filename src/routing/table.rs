@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::lexicon::{DeploymentIx, Substitute};
+use crate::lexicon::{DeploymentIx, GroupIx, Substitute};
 
 /// What routing may know about one deployment from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub struct Member {
     pub timeout: Option<Duration>,
     /// `stream_timeout`: how long a stream may be silent.
     pub stream_timeout: Option<Duration>,
-    /// `max_parallel_requests` as §2.10 of LiteLLM resolves it; `None` is unlimited.
+    /// `max_parallel_requests` as §2.10 of `LiteLLM` resolves it; `None` is unlimited.
     pub max_parallel_requests: Option<u32>,
     /// `num_retries` of this deployment.
     pub num_retries: Option<u32>,
@@ -80,7 +80,7 @@ pub struct Policy {
 }
 
 /// `router_settings`, and those of `litellm_settings` that routing acts on, with the defaults of
-/// LiteLLM 1.109.1.
+/// `LiteLLM` 1.109.1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// `num_retries`; 2 by default.
@@ -105,7 +105,7 @@ pub struct Settings {
     pub timeout: Duration,
     /// `stream_timeout`: how long a stream may be silent; as `timeout` by default.
     pub stream_timeout: Option<Duration>,
-    /// `allowed_fails`; `None` is LiteLLM's percentage rule.
+    /// `allowed_fails`; `None` is `LiteLLM`'s percentage rule.
     pub allowed_fails: Option<u32>,
     /// `allowed_fails_policy`.
     pub allowed_fails_policy: Option<Policy>,
@@ -143,10 +143,47 @@ impl Default for Settings {
     }
 }
 
-/// The compiled names. Made by [`RouteTable::build`], read by [`decide`](super::decide).
+/// All deployments behind one public name.
+#[derive(Debug)]
+pub struct Group {
+    /// The public name; may hold `*`s.
+    pub name: Box<str>,
+    /// Its deployments, in the order of the file.
+    pub members: Vec<Member>,
+    /// The distinct `order`s, lowest first; fewer than two mean that order decides nothing.
+    pub orders: Vec<i64>,
+    /// Whom to ask when it fails, resolved as §2.7 of `LiteLLM` says; empty means nobody.
+    pub fallbacks: Vec<Substitute>,
+    /// The same for prompts that are too long; `None` where nothing is configured at all.
+    pub context_window_fallbacks: Option<Vec<Substitute>>,
+    /// The same for prompts a filter refused; `None` where nothing is configured at all.
+    pub content_policy_fallbacks: Option<Vec<Substitute>>,
+    /// How often which failure is retried.
+    pub retry_policy: Option<Policy>,
+    /// Whether the name is a pattern.
+    pub wildcard: bool,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The group.
+    pub group: GroupIx,
+    /// What the `*`s of the group's name stood for, in order.
+    pub captures: Vec<Box<str>>,
+    /// The one deployment, where the name was a deployment's id.
+    pub only: Option<DeploymentIx>,
+}
+
+/// The compiled names. Made by [`RouteTable::build`].
 #[derive(Debug)]
 pub struct RouteTable {
-    names: HashMap<Box<str>, u16>,
+    names: HashMap<Box<str>, GroupIx>,
+    ids: HashMap<Box<str>, (GroupIx, DeploymentIx)>,
+    /// Groups with a `*`, the most specific first.
+    patterns: Vec<GroupIx>,
+    groups: Vec<Group>,
+    hidden: Vec<Box<str>>,
     settings: Settings,
 }
 
@@ -154,7 +191,269 @@ impl RouteTable {
     /// Compiles the `model_list`: one `(model_name, deployment id, member)` per entry, in the
     /// order of the file.
     pub fn build(entries: Vec<(Box<str>, Box<str>, Member)>, settings: Settings) -> Self {
-        let _ = entries;
-        Self { names: HashMap::new(), settings }
+        let mut table = Self {
+            names: HashMap::new(),
+            ids: HashMap::new(),
+            patterns: Vec::new(),
+            groups: Vec::new(),
+            hidden: Vec::new(),
+            settings,
+        };
+        for (name, id, member) in entries {
+            let group = table.group_named(&name);
+            table.ids.insert(id, (group, member.deployment));
+            if let Some(group) = table.groups.get_mut(group.at()) {
+                group.members.push(member);
+            }
+        }
+        for group in &mut table.groups {
+            group.orders = group.members.iter().filter_map(|member| member.order).collect();
+            group.orders.sort_unstable();
+            group.orders.dedup();
+        }
+        table.sort_patterns();
+        table.add_aliases();
+        table
+    }
+
+    /// The settings it was compiled with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// One group.
+    pub fn group(&self, at: GroupIx) -> Option<&Group> {
+        self.groups.get(at.at())
+    }
+
+    /// All groups, in the order of the file.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// What a name stands for: a model name or an alias, else a deployment's id, else a pattern.
+    pub fn resolve(&self, name: &str) -> Option<Resolved> {
+        if let Some(&group) = self.names.get(name) {
+            return Some(Resolved { group, captures: Vec::new(), only: None });
+        }
+        if let Some(&(group, deployment)) = self.ids.get(name) {
+            return Some(Resolved { group, captures: Vec::new(), only: Some(deployment) });
+        }
+        self.patterns.iter().find_map(|&group| {
+            let captures = captures(&self.group(group)?.name, name)?;
+            Some(Resolved { group, captures, only: None })
+        })
+    }
+
+    /// The names a client may be shown, sorted: groups and aliases that are not hidden.
+    pub fn listed(&self) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            self.names.keys().map(|name| &**name).filter(|name| !self.hides(name)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn hides(&self, name: &str) -> bool {
+        self.hidden.iter().any(|hidden| &**hidden == name)
+    }
+
+    fn group_named(&mut self, name: &str) -> GroupIx {
+        if let Some(&known) = self.names.get(name) {
+            return known;
+        }
+        let at = GroupIx(u16::try_from(self.groups.len()).unwrap_or(u16::MAX));
+        let settings = &self.settings;
+        let configured = |list: &[(Box<str>, Vec<Substitute>)]| {
+            (!list.is_empty()).then(|| substitutes(list, name).unwrap_or_default())
+        };
+        self.groups.push(Group {
+            name: name.into(),
+            members: Vec::new(),
+            orders: Vec::new(),
+            fallbacks: substitutes(&settings.fallbacks, name).unwrap_or_default(),
+            context_window_fallbacks: configured(&settings.context_window_fallbacks),
+            content_policy_fallbacks: configured(&settings.content_policy_fallbacks),
+            retry_policy: settings
+                .model_group_retry_policy
+                .get(name)
+                .or(settings.retry_policy.as_ref())
+                .cloned(),
+            wildcard: name.contains('*'),
+        });
+        self.names.insert(name.into(), at);
+        at
+    }
+
+    /// Longer patterns are more specific; among equals those with fewer stars.
+    fn sort_patterns(&mut self) {
+        let all = (0..self.groups.len()).filter_map(|at| u16::try_from(at).ok()).map(GroupIx);
+        self.patterns =
+            all.filter(|at| self.group(*at).is_some_and(|group| group.wildcard)).collect();
+        let groups = &self.groups;
+        let rank = |at: &GroupIx| {
+            let name = groups.get(at.at()).map_or("", |group| &group.name);
+            (std::cmp::Reverse(name.len()), name.matches('*').count())
+        };
+        self.patterns.sort_by_key(rank);
+    }
+
+    fn add_aliases(&mut self) {
+        for (alias, target, hidden) in std::mem::take(&mut self.settings.aliases) {
+            if let Some(&group) = self.names.get(&target) {
+                self.names.entry(alias.clone()).or_insert(group);
+                if hidden {
+                    self.hidden.push(alias.clone());
+                }
+            }
+            self.settings.aliases.push((alias, target, hidden));
+        }
+    }
+}
+
+/// The list that applies to a group: its own name, then the name with the provider's prefix cut
+/// off, then a key that carries a prefix the group lacks, then `*`.
+fn substitutes(list: &[(Box<str>, Vec<Substitute>)], group: &str) -> Option<Vec<Substitute>> {
+    let find = |matches: &dyn Fn(&str) -> bool| {
+        list.iter().find(|(key, _)| matches(key)).map(|(_, targets)| targets.clone())
+    };
+    find(&|key| key == group)
+        .or_else(|| {
+            let (_, bare) = group.split_once('/')?;
+            find(&|key| key == bare)
+        })
+        .or_else(|| find(&|key| key.split_once('/').is_some_and(|(_, bare)| bare == group)))
+        .or_else(|| find(&|key| key == "*"))
+}
+
+/// What the stars of `pattern` stand for in `name`; the first star takes as much as it can.
+fn captures(pattern: &str, name: &str) -> Option<Vec<Box<str>>> {
+    let Some((before, after)) = pattern.split_once('*') else {
+        return (pattern == name).then(Vec::new);
+    };
+    let rest = name.strip_prefix(before)?;
+    let ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]).rev();
+    ends.into_iter().find_map(|end| {
+        let (taken, left) = rest.split_at(end);
+        let mut more = captures(after, left)?;
+        more.insert(0, taken.into());
+        Some(more)
+    })
+}
+
+/// The provider's name of a model for a request: the template's stars replaced by what the
+/// request's name put in their place.
+///
+/// As `LiteLLM`: without stars the template stands as it is, and where the request filled more
+/// stars than there are, `asked` itself is the name.
+pub fn fill(template: &str, captures: &[Box<str>], asked: &str) -> String {
+    let stars = template.matches('*').count();
+    if stars == 0 {
+        return template.to_owned();
+    }
+    if captures.len() > stars {
+        return asked.to_owned();
+    }
+    let mut filled = String::with_capacity(template.len() + asked.len());
+    let mut captures = captures.iter();
+    for piece in template.split_inclusive('*') {
+        match piece.strip_suffix('*') {
+            None => filled.push_str(piece),
+            Some(before) => {
+                filled.push_str(before);
+                filled.push_str(captures.next().map_or("*", |text| text));
+            }
+        }
+    }
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(names: &[&str], settings: Settings) -> RouteTable {
+        let entry = |(at, name): (usize, &&str)| {
+            let deployment = DeploymentIx(u16::try_from(at).unwrap());
+            ((*name).into(), format!("id-{at}").into(), Member::new(deployment))
+        };
+        RouteTable::build(names.iter().enumerate().map(entry).collect(), settings)
+    }
+
+    #[track_caller]
+    fn check(names: &[&str], ask: &str, want: Option<(&str, &[&str])>) {
+        let table = table(names, Settings::default());
+        let got = table.resolve(ask).map(|found| {
+            let group = table.group(found.group).unwrap().name.to_string();
+            (group, found.captures.iter().map(ToString::to_string).collect::<Vec<_>>())
+        });
+        let want = want.map(|(group, captures)| {
+            (group.to_owned(), captures.iter().map(ToString::to_string).collect())
+        });
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn exact_names_win_over_patterns_and_long_patterns_over_short() {
+        let names = ["*", "openai/*", "openai/gpt-*", "openai/gpt-4o"];
+        check(&names, "openai/gpt-4o", Some(("openai/gpt-4o", &[])));
+        check(&names, "openai/gpt-5", Some(("openai/gpt-*", &["5"])));
+        check(&names, "openai/o3", Some(("openai/*", &["o3"])));
+        check(&names, "what", Some(("*", &["what"])));
+        check(&["a"], "b", None);
+    }
+
+    #[test]
+    fn stars_take_as_much_as_they_can_and_the_end_must_match() {
+        check(&["a*b*"], "aXbYbZ", Some(("a*b*", &["XbY", "Z"])));
+        check(&["gpt-*-mini"], "gpt-4-mini", Some(("gpt-*-mini", &["4"])));
+        check(&["gpt-*-mini"], "gpt-4-mini-2", None);
+        check(&["ü*"], "üß", Some(("ü*", &["ß"])));
+    }
+
+    #[test]
+    fn a_deployment_is_found_by_its_id() {
+        let table = table(&["a", "b"], Settings::default());
+        assert_eq!(table.resolve("id-1").unwrap().only, Some(DeploymentIx(1)));
+    }
+
+    #[test]
+    fn templates_are_filled_as_litellm_fills_them() {
+        let filled = |template: &str, captures: &[&str]| {
+            let captures: Vec<Box<str>> = captures.iter().map(|text| (*text).into()).collect();
+            fill(template, &captures, "asked")
+        };
+        assert_eq!(filled("*", &["gpt-4o"]), "gpt-4o");
+        assert_eq!(filled("gpt-4o", &["x"]), "gpt-4o");
+        assert_eq!(filled("a-*-b-*", &["1", "2"]), "a-1-b-2");
+        assert_eq!(filled("a-*", &["1", "2"]), "asked");
+        assert_eq!(filled("a-*", &[]), "a-*");
+    }
+
+    #[test]
+    fn aliases_lead_to_their_group_and_may_hide() {
+        let settings = Settings {
+            aliases: vec![("x".into(), "a".into(), false), ("y".into(), "a".into(), true)],
+            ..Settings::default()
+        };
+        let table = table(&["a"], settings);
+        assert_eq!(table.resolve("y").unwrap().group, GroupIx(0));
+        assert_eq!(table.listed(), ["a", "x"]);
+    }
+
+    #[test]
+    fn fallbacks_are_found_by_name_then_bare_name_then_star() {
+        let to = |name: &str| vec![Substitute::model(name)];
+        let settings = Settings {
+            fallbacks: vec![
+                ("*".into(), to("any")),
+                ("gpt-4".into(), to("bare")),
+                ("a".into(), to("own")),
+            ],
+            ..Settings::default()
+        };
+        let table = table(&["a", "openai/gpt-4", "z"], settings);
+        let target = |at: u16| table.group(GroupIx(at)).unwrap().fallbacks[0].model.to_string();
+        assert_eq!([target(0), target(1), target(2)], ["own", "bare", "any"]);
+        assert_eq!(table.group(GroupIx(0)).unwrap().context_window_fallbacks, None);
     }
 }

@@ -1,0 +1,400 @@
+//! One call to one deployment, up to the point where its answer is worth giving to a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::head::Path;
+use super::live::Live;
+use super::{Gateway, Unread, read};
+use crate::account::Ledger;
+use crate::lexicon::{Class, DeploymentIx, Failure, time};
+use crate::protocol::sse::Framer;
+use crate::protocol::watch::{Sign, Watch, payload};
+use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
+use crate::provider::{self, Deployment, Outgoing};
+use crate::routing::{Launch, table::fill};
+use crate::stats::InFlight;
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The fields of the body, as the provider sent it.
+    pub fields: Fields,
+    pub endpoint: Endpoint,
+    pub translator: Option<Box<dyn Translator>>,
+    pub served: Served,
+    pub path: Path,
+}
+
+/// A stream whose first content has come.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub headers: HeaderMap,
+    pub body: Incoming,
+    pub framer: Framer,
+    pub watch: Watch,
+    /// Events up to the first with content, with what they mean.
+    pub held: Vec<(Sign, Bytes)>,
+    pub translator: Option<Box<dyn Translator>>,
+    pub usage_is_ours: bool,
+    /// How long it may be silent.
+    pub silence: Duration,
+    pub served: Served,
+    pub path: Path,
+}
+
+/// Who serves an answer, and under which name the client knows the model.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub deployment: DeploymentIx,
+    /// The name the answer shows: what the client asked for, or the group a fallback led to.
+    pub name: Box<str>,
+    pub in_flight: InFlight,
+}
+
+/// A try that failed before anything was given to the client.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub failure: Failure,
+    pub headers: HeaderMap,
+    pub body: RefusalBody,
+}
+
+/// What was said to the failure.
+#[derive(Debug)]
+pub(super) enum RefusalBody {
+    Ours(Fault),
+    Theirs(Bytes, Dialect),
+}
+
+impl Refusal {
+    fn ours(class: Class, status: u16, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            failure: Failure::new(class, status),
+            headers: HeaderMap::new(),
+            body: RefusalBody::Ours(Fault::new(Dialect::OpenAi, status, message)),
+        })
+    }
+}
+
+/// The longest error body that is read.
+const LONGEST_ERROR: u64 = 1024 * 1024;
+
+/// Makes the call. On success the deployment's success is counted; on failure its failure, which
+/// may begin a cooldown.
+///
+/// Cancel safety: dropping the future ends the call at the wire.
+pub(super) async fn run(
+    gateway: &Gateway,
+    live: &Arc<Live>,
+    call: &Call,
+    headers: &HeaderMap,
+    launch: &Launch<'_>,
+    ledger: &mut Ledger,
+) -> Result<super::race::Won, Box<Refusal>> {
+    let at = launch.member.deployment;
+    let (Some(deployment), Some(row)) = (live.deployment(at), live.rows.get(at)) else {
+        return Err(Refusal::ours(Class::InternalServer, 500, "the deployment is gone"));
+    };
+    let asked = launch.name.unwrap_or(&call.model);
+    let model = fill(&deployment.model, &launch.captures, asked);
+    let outgoing = say(call, deployment, &model, launch, headers)?;
+    ledger.record.upstream_model = Some(model.into());
+    let served = Served { deployment: at, name: asked.into(), in_flight: row.enter() };
+    let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
+    let result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
+        .await
+        .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
+    let now = time::now();
+    match &result {
+        Ok(super::race::Won::Whole(_)) => row.succeeded(now),
+        // A stream has succeeded when it has ended; its relay counts it.
+        Ok(super::race::Won::Stream(_)) => {
+            let waited = now.saturating_duration_since(ledger.opened());
+            ledger.record.first_token = Some(waited);
+        }
+        Err(refusal) => {
+            let ours = refusal.failure.class == Class::Timeout && call.wishes.timeout.is_some();
+            let settings = live.routes.settings();
+            let who = (launch.group, launch.member);
+            let cooled = row.failed(settings, who, &refusal.failure, ours, now);
+            if let Some(pause) = cooled {
+                tracing::warn!(
+                    deployment = %deployment.id,
+                    class = refusal.failure.class.as_str(),
+                    seconds = pause.as_secs_f64(),
+                    "deployment goes into cooldown"
+                );
+            }
+        }
+    }
+    result
+}
+
+fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
+    let what = if call.stream { "no first token" } else { "no answer" };
+    Refusal::ours(
+        Class::Timeout,
+        408,
+        format!("{what} from the deployment within {} s", limit.as_secs_f64()),
+    )
+}
+
+/// The request for the provider, with a fallback's own fields and the client's protocol headers.
+fn say(
+    call: &Call,
+    deployment: &Deployment,
+    model: &str,
+    launch: &Launch<'_>,
+    headers: &HeaderMap,
+) -> Result<Outgoing, Box<Refusal>> {
+    let said = if launch.fields.is_empty() {
+        deployment.adapter.request(call, deployment, model)
+    } else {
+        let mut edits = Edits::new();
+        for (name, json) in launch.fields {
+            edits.set(name, json.clone());
+        }
+        let mut changed = call.clone();
+        changed.body = edits.apply(&call.body, &call.fields).to_bytes();
+        changed.fields = Fields::of(&changed.body)
+            .map_err(|why| Refusal::ours(Class::BadRequest, 400, why.to_string()))?;
+        deployment.adapter.request(&changed, deployment, model)
+    };
+    let mut outgoing = said.map_err(|unsayable| {
+        let (class, status) = match &unsayable {
+            provider::Unsayable::Unusable(_) => (Class::Authentication, 401),
+            provider::Unsayable::Content { .. }
+            | provider::Unsayable::Endpoint { .. }
+            | provider::Unsayable::Params { .. } => (Class::BadRequest, 400),
+        };
+        let mut refusal = Refusal::ours(class, status, unsayable.to_string());
+        if let RefusalBody::Ours(fault) = &mut refusal.body {
+            fault.param = unsayable.param().map(str::to_owned);
+        }
+        refusal
+    })?;
+    for name in PROTOCOL_HEADERS {
+        if let Some(value) = headers.get(name) {
+            outgoing.headers.insert(name, value.clone());
+        }
+    }
+    Ok(outgoing)
+}
+
+/// Headers that are part of the providers' protocols and come from the client.
+const PROTOCOL_HEADERS: [&str; 4] =
+    ["anthropic-beta", "anthropic-version", "idempotency-key", "openai-beta"];
+
+/// One conversation with a provider.
+struct Talk<'a> {
+    gateway: &'a Gateway,
+    live: &'a Live,
+    deployment: &'a Deployment,
+    stream: bool,
+    silence: Duration,
+}
+
+impl Talk<'_> {
+    async fn hold(
+        self,
+        outgoing: Outgoing,
+        served: Served,
+    ) -> Result<super::race::Won, Box<Refusal>> {
+        let Outgoing { uri, headers, body, endpoint, usage_is_ours, translator } = outgoing;
+        let mut request = Request::new(RopeBody::from(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let response = self.gateway.client.send(request).await.map_err(|unreachable| {
+            let why = format!("the provider cannot be reached: {unreachable}");
+            Refusal::ours(Class::Connection, 502, why)
+        })?;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() {
+            return Err(refusal(self.deployment, head.status, head.headers, body).await);
+        }
+        let headers = head.headers;
+        if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            let why = "the provider compressed its answer though it was not asked to";
+            return Err(Refusal::ours(Class::BadGateway, 502, why));
+        }
+        if self.stream && is_event_stream(&headers) {
+            let silence = self.silence;
+            let parts = Opening { headers, translator, usage_is_ours, silence, served, endpoint };
+            return open(parts, body, self.deployment).await;
+        }
+        let body = self.whole_body(body).await?;
+        let fields = inspect(self.deployment, endpoint, &headers, &body)?;
+        if self.stream {
+            let why = "the provider was asked for a stream and answered without one";
+            return Err(Refusal::ours(Class::BadGateway, 502, why));
+        }
+        let path = Path::default();
+        let whole = Whole { headers, body, fields, endpoint, translator, served, path };
+        Ok(super::race::Won::Whole(Box::new(whole)))
+    }
+
+    async fn whole_body(&self, body: Incoming) -> Result<Bytes, Box<Refusal>> {
+        let most = self.live.limits.max_answer_bytes;
+        read(body, most).await.map_err(|unread| match unread {
+            Unread::Broken => {
+                let why = "the provider's answer broke off before its end";
+                Refusal::ours(Class::Connection, 502, why)
+            }
+            Unread::TooLong => {
+                let why = format!("the provider's answer is longer than {most} bytes");
+                Refusal::ours(Class::BadGateway, 502, why)
+            }
+        })
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| kind.trim_start().starts_with("text/event-stream"))
+}
+
+/// An answer with an error status.
+async fn refusal(
+    deployment: &Deployment,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Incoming,
+) -> Box<Refusal> {
+    let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
+    let mut failure = deployment.adapter.blame(status, &headers, &body, time::unix_now());
+    if status.is_redirection() || status.is_informational() {
+        failure = Failure::new(Class::BadGateway, 502);
+    }
+    Box::new(Refusal {
+        failure,
+        headers,
+        body: RefusalBody::Theirs(body, deployment.adapter.dialect()),
+    })
+}
+
+/// Whether a body with a good status is an answer at all; its fields if it is.
+fn inspect(
+    deployment: &Deployment,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Fields, Box<Refusal>> {
+    let garbled = |why: String| {
+        Refusal::ours(Class::BadGateway, 502, format!("the provider's answer is garbled: {why}"))
+    };
+    let fields = Fields::of(body).map_err(|why| garbled(why.to_string()))?;
+    let name = match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => "choices",
+        Endpoint::CountTokens => "input_tokens",
+        Endpoint::Embeddings => "data",
+        Endpoint::Messages => "content",
+        Endpoint::Responses => "output",
+    };
+    if fields.get(body, name).is_some_and(|value| value != b"null") {
+        return Ok(fields);
+    }
+    match provider::fault::in_good_answer(body) {
+        None => Err(garbled(format!("it has no `{name}`"))),
+        Some(failure) => Err(Box::new(Refusal {
+            failure,
+            headers: headers.clone(),
+            body: RefusalBody::Theirs(body.clone(), deployment.adapter.dialect()),
+        })),
+    }
+}
+
+/// What a stream that is being opened carries along.
+struct Opening {
+    headers: HeaderMap,
+    translator: Option<Box<dyn Translator>>,
+    usage_is_ours: bool,
+    silence: Duration,
+    served: Served,
+    endpoint: Endpoint,
+}
+
+/// Reads a stream up to its first event with content.
+///
+/// Not the 200: some providers open the stream before they know that they are overloaded.
+async fn open(
+    parts: Opening,
+    mut body: Incoming,
+    deployment: &Deployment,
+) -> Result<super::race::Won, Box<Refusal>> {
+    let mut framer = Framer::new();
+    let mut watch = Watch::new(parts.endpoint);
+    let mut held = Vec::new();
+    loop {
+        let ended = match body.frame().await {
+            None => true,
+            Some(Err(_)) => {
+                return Err(Refusal::ours(
+                    Class::Connection,
+                    502,
+                    "the provider's stream broke off before any content",
+                ));
+            }
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data() {
+                    framer.push(chunk).map_err(|_| {
+                        Refusal::ours(Class::BadGateway, 502, "the provider sent an endless event")
+                    })?;
+                }
+                false
+            }
+        };
+        while let Some(event) = framer.next().or_else(|| ended.then(|| framer.rest()).flatten()) {
+            let sign = watch.event(&event);
+            match sign {
+                Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
+                Sign::Done => return Err(empty()),
+                Sign::Content => {
+                    held.push((sign, event));
+                    return Ok(super::race::Won::Stream(Box::new(Stream {
+                        headers: parts.headers,
+                        body,
+                        framer,
+                        watch,
+                        held,
+                        translator: parts.translator,
+                        usage_is_ours: parts.usage_is_ours,
+                        silence: parts.silence,
+                        served: parts.served,
+                        path: Path::default(),
+                    })));
+                }
+                Sign::Life | Sign::Usage => held.push((sign, event)),
+            }
+        }
+        if ended {
+            return Err(empty());
+        }
+    }
+}
+
+fn empty() -> Box<Refusal> {
+    Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")
+}
+
+fn fault_in_stream(deployment: &Deployment, headers: HeaderMap, event: &[u8]) -> Box<Refusal> {
+    let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
+    let failure =
+        provider::fault::in_good_answer(&body).unwrap_or(Failure::new(Class::InternalServer, 500));
+    Box::new(Refusal {
+        failure,
+        headers,
+        body: RefusalBody::Theirs(body, deployment.adapter.dialect()),
+    })
+}

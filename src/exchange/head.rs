@@ -1,0 +1,134 @@
+//! The headers of an answer: the provider's own, `LiteLLM`'s, and the route in one line.
+
+use std::fmt::Write as _;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::live::{Live, value};
+use crate::account::{Ledger, Record};
+use crate::lexicon::{Class, PicoUsd};
+use crate::provider::Deployment;
+
+/// What an answer's headers tell about the way it came.
+#[derive(Debug, Default)]
+pub(super) struct Path {
+    /// Ids and failures of the tries before the last one.
+    pub failed: Vec<(Box<str>, Class)>,
+}
+
+/// Copies what a client may see of the provider's headers into `to`: as they came, and as
+/// `LiteLLM` names them.
+pub(super) fn copy_providers(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        if is_kept_back(name) {
+            continue;
+        }
+        if let Ok(prefixed) = HeaderName::try_from(format!("llm_provider-{name}")) {
+            to.append(prefixed, value.clone());
+        }
+        to.append(name.clone(), value.clone());
+    }
+}
+
+/// Headers of the connection, of the body that Pillion writes anew, of the browser's world, and
+/// those that only mean something between a provider and its own clients.
+fn is_kept_back(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "alt-svc"
+            | "connection"
+            | "content-encoding"
+            | "content-length"
+            | "content-type"
+            | "cache-control"
+            | "date"
+            | "keep-alive"
+            | "nel"
+            | "proxy-authenticate"
+            | "report-to"
+            | "server"
+            | "set-cookie"
+            | "strict-transport-security"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "vary"
+            | "via"
+            | "x-accel-buffering"
+            | "x-pillion-route"
+    ) || name.as_str().starts_with("access-control-")
+        || name.as_str().starts_with("x-litellm-")
+}
+
+/// Adds `x-litellm-*` and `x-pillion-route`.
+pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &Path) {
+    let record = &*ledger.record;
+    to.insert("x-litellm-call-id", call_id(record));
+    to.insert("x-litellm-attempted-retries", HeaderValue::from(record.retries));
+    to.insert("x-litellm-attempted-fallbacks", HeaderValue::from(record.fallbacks));
+    to.insert("x-litellm-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    if let Some(group) = &record.group {
+        to.insert("x-litellm-model-group", value(group));
+    }
+    let Some(at) = record.deployment else { return };
+    if let Some(badge) = live.badge(at) {
+        to.insert("x-litellm-model-id", badge.model_id.clone());
+        to.insert("x-litellm-model-api-base", badge.api_base.clone());
+        let name = live.deployment(at).filter(|deployment| deployment.name.contains('*'));
+        let name = name.and_then(|deployment| {
+            let model = record.upstream_model.as_deref()?;
+            Some(value(&format!("{}/{model}", deployment.vendor.prefix)))
+        });
+        to.insert("x-litellm-model-name", name.unwrap_or_else(|| badge.model_name.clone()));
+        let route = if record.tries == 1 {
+            badge.route.clone()
+        } else {
+            live.deployment(at).map_or(badge.route.clone(), |deployment| {
+                value(&route_line(deployment, record.tries, &path.failed))
+            })
+        };
+        to.insert("x-pillion-route", route);
+    }
+}
+
+/// The way to an answer in one line.
+pub(super) fn route_line(
+    deployment: &Deployment,
+    tries: u32,
+    failed: &[(Box<str>, Class)],
+) -> String {
+    let mut line = format!(
+        "deployment={} provider={} tries={tries} strategy=simple-shuffle",
+        deployment.id, deployment.vendor.prefix
+    );
+    for (at, (id, class)) in failed.iter().enumerate() {
+        let _ = write!(line, "{}{id}:{}", if at == 0 { " failed=" } else { "," }, class.as_str());
+    }
+    line
+}
+
+/// Adds what is only known when the answer is whole.
+pub(super) fn add_cost(to: &mut HeaderMap, cost: Option<PicoUsd>) {
+    if let Some(cost) = cost {
+        to.insert("x-litellm-response-cost", value(&cost.to_string()));
+    }
+}
+
+/// Adds how long it took, and how much of that was spent here.
+pub(super) fn add_times(to: &mut HeaderMap, ledger: &Ledger) {
+    let took = super::since(ledger.opened());
+    to.insert("x-litellm-response-duration-ms", value(&super::milliseconds(took)));
+    let ours = took.saturating_sub(ledger.record.upstream);
+    to.insert("x-litellm-overhead-duration-ms", value(&super::milliseconds(ours)));
+}
+
+/// `content-type: application/json`.
+pub(super) fn json(to: &mut HeaderMap) {
+    to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
+fn call_id(record: &Record) -> HeaderValue {
+    let mut text = uuid::Uuid::encode_buffer();
+    value(record.id.hyphenated().encode_lower(&mut text))
+}

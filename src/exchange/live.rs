@@ -1,0 +1,109 @@
+//! What one configuration looks like to a request: the snapshot's parts and the rows beside it.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::admit::Keyring;
+use crate::lexicon::DeploymentIx;
+use crate::provider::Deployment;
+use crate::registry::Price;
+use crate::routing::RouteTable;
+use crate::stats::Rows;
+
+/// What a request may cost in bytes and time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest request body; 32 MiB by default.
+    pub max_body_bytes: u64,
+    /// How long a request body may take to arrive; 60 s by default.
+    pub body_timeout: Duration,
+    /// The longest answer that is not streamed; 64 MiB by default.
+    pub max_answer_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 32 * 1024 * 1024,
+            body_timeout: Duration::from_secs(60),
+            max_answer_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// One configuration in force. Lists run parallel to the deployments.
+#[derive(Debug)]
+pub struct Live {
+    /// Names to candidates.
+    pub routes: RouteTable,
+    /// The deployments.
+    pub deployments: Box<[Deployment]>,
+    /// Their prices.
+    pub prices: Box<[Option<Price>]>,
+    /// Their live numbers.
+    pub rows: Rows,
+    /// Who may ask.
+    pub keyring: Keyring,
+    /// What a request may cost.
+    pub limits: Limits,
+    badges: Box<[Badge]>,
+}
+
+/// What every answer of a deployment says about it.
+#[derive(Debug)]
+pub(super) struct Badge {
+    pub(super) model_id: HeaderValue,
+    pub(super) model_name: HeaderValue,
+    pub(super) api_base: HeaderValue,
+    /// `x-pillion-route` of an answer at the first try.
+    pub(super) route: HeaderValue,
+}
+
+impl Live {
+    /// Puts the parts together.
+    pub fn new(
+        routes: RouteTable,
+        deployments: Box<[Deployment]>,
+        prices: Box<[Option<Price>]>,
+        rows: Rows,
+        keyring: Keyring,
+        limits: Limits,
+    ) -> Self {
+        let badges = deployments.iter().map(Badge::of).collect();
+        Self { routes, deployments, prices, rows, keyring, limits, badges }
+    }
+
+    pub(super) fn deployment(&self, at: DeploymentIx) -> Option<&Deployment> {
+        self.deployments.get(at.at())
+    }
+
+    pub(super) fn price(&self, at: DeploymentIx) -> Option<&Price> {
+        self.prices.get(at.at())?.as_ref()
+    }
+
+    pub(super) fn badge(&self, at: DeploymentIx) -> Option<&Badge> {
+        self.badges.get(at.at())
+    }
+}
+
+impl Badge {
+    fn of(deployment: &Deployment) -> Self {
+        let base = deployment.base.to_string();
+        Self {
+            model_id: value(&deployment.id),
+            model_name: value(&deployment.name),
+            api_base: value(base.trim_end_matches('/')),
+            route: value(&super::head::route_line(deployment, 1, &[])),
+        }
+    }
+}
+
+/// A header value of visible text; what cannot stand in a header becomes `?`.
+pub(super) fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| {
+        let safe: String =
+            text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
+        HeaderValue::from_str(&safe).unwrap_or(HeaderValue::from_static("?"))
+    })
+}

@@ -1,0 +1,196 @@
+//! One request from its first byte to its last.
+//!
+//! Promises that every request gets one answer and one record, that nothing is sent to a client
+//! before an answer is worth sending, and that a client that goes away ends everything that ran
+//! for it. Holds no policy: who is asked and when is [`crate::routing`]'s, what is said to a
+//! provider is [`crate::provider`]'s.
+
+mod attempt;
+mod head;
+mod live;
+mod model_list;
+mod race;
+mod reject;
+mod relay;
+mod whole;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, request};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use uuid::Uuid;
+
+use crate::account::{Ledger, Sink};
+use crate::endpoint::{self, Route};
+use crate::lexicon::time;
+use crate::protocol::{Call, Dialect, Endpoint};
+use crate::upstream::Client;
+
+pub use live::{Limits, Live};
+pub use relay::Body;
+
+use race::Won;
+use reject::Rejection;
+
+/// What serves requests: the configuration in force, the client for providers, and the sink of
+/// records.
+#[derive(Debug)]
+pub struct Gateway {
+    live: ArcSwap<Live>,
+    client: Client,
+    sink: Arc<dyn Sink>,
+}
+
+impl Gateway {
+    /// A gateway that serves `live`.
+    pub fn new(live: Live, client: Client, sink: Arc<dyn Sink>) -> Self {
+        Self { live: ArcSwap::from_pointee(live), client, sink }
+    }
+
+    /// What is served now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Serves `next` from now on. Requests that run keep what they began with.
+    pub fn publish(&self, next: Live) {
+        self.live.store(Arc::new(next));
+    }
+
+    /// The whole life of one request. If you read one function in this crate, read this one.
+    ///
+    /// Cancel safety: dropping the future, as happens when the client goes away, ends the calls
+    /// that run for it; the record says so.
+    pub async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let live = self.live.load_full();
+        let (head, body) = request.into_parts();
+        let mut ledger = Ledger::open(self.sink.clone(), call_id(&head.headers), time::now());
+        match self.converse(&live, &head, body, &mut ledger).await {
+            Ok(Said::Listed(list)) => model_list::response(list, ledger),
+            Ok(Said::Won(Won::Stream(stream))) => relay::response(*stream, &live, ledger),
+            Ok(Said::Won(Won::Whole(answer))) => whole::response(*answer, &live, ledger),
+            Err(rejection) => {
+                let dialect = endpoint::dialect_at(head.uri.path());
+                reject::response(dialect, *rejection, &live, ledger)
+            }
+        }
+    }
+
+    /// From the head of a request to the beginning of its answer.
+    async fn converse(
+        &self,
+        live: &Arc<Live>,
+        head: &request::Parts,
+        body: Incoming,
+        ledger: &mut Ledger,
+    ) -> Result<Said, Box<Rejection>> {
+        live.keyring.admit(&head.headers).map_err(Rejection::denied)?;
+        match endpoint::route(&head.method, head.uri.path()) {
+            Err(no_route) => Err(Rejection::no_route(no_route, head.uri.path()).into()),
+            Ok(Route::Models) => {
+                Ok(Said::Listed(model_list::all(&live.routes, client_dialect(&head.headers))))
+            }
+            Ok(Route::Model(id)) => model_list::one(&live.routes, &id)
+                .map(Said::Listed)
+                .ok_or_else(|| Rejection::no_model(&id, &live.routes, 404).into()),
+            Ok(Route::Call(endpoint, model)) => {
+                ledger.record.endpoint = Some(endpoint);
+                let body = collect(body, &head.headers, &live.limits).await?;
+                let call = endpoint::decode(endpoint, model.as_deref(), &head.headers, body)
+                    .map_err(|bad| Rejection::bad_call(&bad, &live.routes))?;
+                note(&call, ledger);
+                race::race(self, live, &call, &head.headers, ledger).await.map(Said::Won)
+            }
+        }
+    }
+}
+
+/// What is answered when nothing was rejected.
+#[derive(Debug)]
+enum Said {
+    Listed(Bytes),
+    Won(Won),
+}
+
+fn note(call: &Call, ledger: &mut Ledger) {
+    ledger.record.model = call.model.clone();
+    ledger.record.stream = call.stream;
+}
+
+/// Anthropic's clients say which version of its API they speak.
+fn client_dialect(headers: &HeaderMap) -> Dialect {
+    if headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi }
+}
+
+/// The client's own `x-litellm-call-id`, where it is a UUID, else a new one.
+fn call_id(headers: &HeaderMap) -> Uuid {
+    headers
+        .get("x-litellm-call-id")
+        .and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok())
+        .unwrap_or_else(|| {
+            uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
+        })
+}
+
+/// Reads the body, at most as much and for as long as the limits say.
+async fn collect(
+    body: Incoming,
+    headers: &HeaderMap,
+    limits: &Limits,
+) -> Result<Bytes, Box<Rejection>> {
+    let announced = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.max_body_bytes) {
+        return Err(Rejection::too_large(limits.max_body_bytes).into());
+    }
+    let collected = tokio::time::timeout(limits.body_timeout, read(body, limits.max_body_bytes));
+    match collected.await {
+        Err(_) => Err(Rejection::slow_body(limits.body_timeout).into()),
+        Ok(Err(Unread::Broken)) => Err(Rejection::broken_body().into()),
+        Ok(Err(Unread::TooLong)) => Err(Rejection::too_large(limits.max_body_bytes).into()),
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
+/// Why a body could not be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Broken,
+    TooLong,
+}
+
+/// Reads a body to its end. One that comes in one piece is not copied.
+async fn read(mut body: Incoming, most: u64) -> Result<Bytes, Unread> {
+    let mut pieces = crate::protocol::Rope::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Unread::Broken)?;
+        if let Ok(piece) = frame.into_data() {
+            pieces.push(piece);
+            if pieces.len() as u64 > most {
+                return Err(Unread::TooLong);
+            }
+        }
+    }
+    Ok(pieces.to_bytes())
+}
+
+/// Whole milliseconds with three decimals: `12.345`.
+fn milliseconds(time: Duration) -> String {
+    let micros = time.as_micros();
+    format!("{}.{:03}", micros / 1000, micros % 1000)
+}
+
+/// Time since `start`.
+fn since(start: Instant) -> Duration {
+    time::now().saturating_duration_since(start)
+}
+
+/// Endpoints whose answers name their model at the top.
+const fn names_model(endpoint: Endpoint) -> bool {
+    !matches!(endpoint, Endpoint::CountTokens)
+}

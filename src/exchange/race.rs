@@ -1,0 +1,177 @@
+//! The async driver of [`Attempts`]: launches tries, waits, and stops at the first good answer.
+//! Holds no policy of its own.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::attempt::{self, Refusal, RefusalBody};
+use super::head::Path;
+use super::live::Live;
+use super::reject::{Rejection, Say};
+use super::{Gateway, since};
+use crate::account::Ledger;
+use crate::lexicon::{Class, Failure, time};
+use crate::protocol::{Call, Fault};
+use crate::routing::{
+    Action, Ask, Attempts, Launch, NoCandidate, Outcome, Resolved, TryId, Verdict,
+};
+
+/// An answer worth giving to the client.
+#[derive(Debug)]
+pub(super) enum Won {
+    Stream(Box<attempt::Stream>),
+    Whole(Box<attempt::Whole>),
+}
+
+/// Makes tries until one is worth answering with, or nobody is left.
+///
+/// Cancel safety: dropping the future ends the running try at the wire and starts no other.
+pub(super) async fn race(
+    gateway: &Gateway,
+    live: &Arc<Live>,
+    call: &Call,
+    headers: &HeaderMap,
+    ledger: &mut Ledger,
+) -> Result<Won, Box<Rejection>> {
+    let Some(target) = resolve(live, &call.model) else {
+        return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
+    };
+    ledger.record.group = live.routes.group(target.group).map(|group| group.name.clone());
+    let Some(mut attempts) = Attempts::new(&live.routes, ask(call, &target)) else {
+        return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
+    };
+    let mut lost = Lost::default();
+    loop {
+        match attempts.poll(time::now(), fastrand::u64(..), &live.rows) {
+            Action::Wait(until) => tokio::time::sleep_until(until.into()).await,
+            Action::Fail(verdict) => return Err(reject(verdict, lost, call, live, &target).into()),
+            Action::Launch(launch) => {
+                note(&launch, live, ledger);
+                let started = time::now();
+                let result = attempt::run(gateway, live, call, headers, &launch, ledger).await;
+                ledger.record.upstream += since(started);
+                match result {
+                    Ok(mut won) => {
+                        won.path().failed = lost.failed;
+                        return Ok(won);
+                    }
+                    Err(refusal) => {
+                        let outcome = Outcome::Failed(refusal.failure);
+                        lost.add(&launch, *refusal, live);
+                        attempts.on(launch.id, outcome, time::now(), fastrand::u64(..), &live.rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Won {
+    fn path(&mut self) -> &mut Path {
+        match self {
+            Self::Stream(stream) => &mut stream.path,
+            Self::Whole(whole) => &mut whole.path,
+        }
+    }
+}
+
+/// What a name stands for; a bare model name is also looked for under its provider's prefix, as
+/// a wildcard such as `openai/*` names it.
+fn resolve(live: &Live, model: &str) -> Option<Resolved> {
+    live.routes.resolve(model).or_else(|| {
+        let prefix = crate::provider::infer(model)?;
+        live.routes.resolve(&format!("{prefix}/{model}"))
+    })
+}
+
+fn ask<'a>(call: &'a Call, target: &'a Resolved) -> Ask<'a> {
+    let wishes = &call.wishes;
+    Ask {
+        target,
+        tags: &wishes.tags,
+        stream: call.stream,
+        num_retries: wishes.num_retries,
+        fallbacks: wishes.fallbacks.as_deref(),
+        context_window_fallbacks: wishes.context_window_fallbacks.as_deref(),
+        content_policy_fallbacks: wishes.content_policy_fallbacks.as_deref(),
+        disable_fallbacks: wishes.disable_fallbacks,
+        timeout: wishes.timeout,
+        stream_timeout: wishes.stream_timeout,
+    }
+}
+
+fn note(launch: &Launch<'_>, live: &Live, ledger: &mut Ledger) {
+    let record = &mut ledger.record;
+    if launch.fallbacks > record.fallbacks {
+        record.fallbacks = launch.fallbacks;
+        record.group = Some(launch.group.name.clone());
+    }
+    if launch.retries > 0 {
+        record.retries += 1;
+    }
+    record.tries += 1;
+    record.deployment = Some(launch.member.deployment);
+    if let Some(deployment) = live.deployment(launch.member.deployment) {
+        record.deployment_id = Some(deployment.id.clone());
+        record.vendor = Some(deployment.vendor.prefix);
+    }
+}
+
+/// The failed tries so far.
+#[derive(Debug, Default)]
+struct Lost {
+    failed: Vec<(Box<str>, Class)>,
+    refusals: Vec<(TryId, Refusal)>,
+}
+
+impl Lost {
+    fn add(&mut self, launch: &Launch<'_>, refusal: Refusal, live: &Live) {
+        let id = live.deployment(launch.member.deployment).map(|deployment| deployment.id.clone());
+        self.failed.push((id.unwrap_or_default(), refusal.failure.class));
+        // The client hears of one group's last failure; earlier ones of the same group are over.
+        self.refusals.retain(|(id, _)| id.0 + 1 != launch.id.0 || launch.retries == 0);
+        self.refusals.push((launch.id, refusal));
+    }
+}
+
+fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resolved) -> Rejection {
+    let group = live.routes.group(target.group).map_or("", |group| &group.name);
+    let path = Path { failed: lost.failed };
+    match verdict {
+        Verdict::NoCandidate(NoCandidate::AllBusy) => Rejection::all_busy(group),
+        Verdict::NoCandidate(NoCandidate::AllCooling(until)) => {
+            Rejection::all_cooling(group, until.saturating_duration_since(time::now()))
+        }
+        Verdict::NoCandidate(NoCandidate::Exhausted) => Rejection::nobody(group),
+        Verdict::NoCandidate(NoCandidate::NoTagMatch) => {
+            Rejection::no_tag_match(group, &call.wishes.tags)
+        }
+        Verdict::Tried(id, failure) => {
+            let refusal = lost.refusals.into_iter().find(|(tried, _)| *tried == id);
+            refused(failure, refusal.map(|(_, refusal)| refusal), call)
+        }
+    }
+    .with_path(path)
+}
+
+/// The provider's refusal in the client's dialect: as it came where it is in that dialect and
+/// well formed, else read and written anew.
+fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection {
+    let client = call.endpoint.dialect();
+    let Some(refusal) = refusal else {
+        let fault = Fault::new(client, failure.status, "the deployment failed");
+        return Rejection::new(failure.status, failure.class, Say::Read(fault));
+    };
+    let say = match refusal.body {
+        RefusalBody::Ours(fault) => Say::Read(fault),
+        RefusalBody::Theirs(body, dialect) => {
+            if dialect == client && Fault::is_well_formed(client, &body) {
+                Say::Theirs(body)
+            } else {
+                Say::Read(Fault::read(&body))
+            }
+        }
+    };
+    Rejection::new(failure.status, failure.class, say).with_headers(refusal.headers)
+}

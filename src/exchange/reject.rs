@@ -1,0 +1,294 @@
+//! Any failure before the first byte of an answer, said in the client's dialect.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::head::{self, Path};
+use super::live::Live;
+use super::relay::Body;
+use crate::account::{End, Ledger};
+use crate::admit::Denied;
+use crate::endpoint::{BadCall, NoRoute};
+use crate::lexicon::Class;
+use crate::protocol::{Dialect, Fault, Garbled};
+use crate::routing::RouteTable;
+
+/// What is answered instead of an answer.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    status: u16,
+    class: Class,
+    say: Say,
+    /// The provider's headers, where it was the provider who refused.
+    headers: HeaderMap,
+    retry_after: Option<Duration>,
+    allow: Option<&'static str>,
+    path: Path,
+}
+
+/// The words of a rejection.
+#[derive(Debug)]
+pub(super) enum Say {
+    /// Ours.
+    Ours {
+        /// The sentence.
+        message: String,
+        /// The parameter it is about.
+        param: Option<String>,
+        /// The machine's word for it.
+        code: Option<&'static str>,
+        /// `OpenAI`'s `type`, where it is not the usual one of the status.
+        kind: Option<&'static str>,
+    },
+    /// The provider's, in the client's own dialect already.
+    Theirs(Bytes),
+    /// The provider's, read out of a body in another dialect or none.
+    Read(Fault),
+}
+
+impl Rejection {
+    pub(super) fn new(status: u16, class: Class, say: Say) -> Self {
+        Self {
+            status,
+            class,
+            say,
+            headers: HeaderMap::new(),
+            retry_after: None,
+            allow: None,
+            path: Path::default(),
+        }
+    }
+
+    fn ours(status: u16, class: Class, message: impl Into<String>) -> Self {
+        Self::new(
+            status,
+            class,
+            Say::Ours { message: message.into(), param: None, code: None, kind: None },
+        )
+    }
+
+    fn about(mut self, name: &str) -> Self {
+        if let Say::Ours { param, .. } = &mut self.say {
+            *param = Some(name.to_owned());
+        }
+        self
+    }
+
+    fn coded(mut self, word: &'static str) -> Self {
+        if let Say::Ours { code, .. } = &mut self.say {
+            *code = Some(word);
+        }
+        self
+    }
+
+    fn typed(mut self, word: &'static str) -> Self {
+        if let Say::Ours { kind, .. } = &mut self.say {
+            *kind = Some(word);
+        }
+        self
+    }
+
+    pub(super) fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    pub(super) fn with_path(mut self, path: Path) -> Self {
+        self.path = path;
+        self
+    }
+
+    pub(super) fn denied(denied: Denied) -> Self {
+        Self::ours(401, Class::Authentication, denied.to_string()).coded("invalid_api_key")
+    }
+
+    pub(super) fn no_route(no_route: NoRoute, path: &str) -> Self {
+        match no_route {
+            NoRoute::Method(wanted) => {
+                let mut rejection = Self::ours(
+                    405,
+                    Class::BadRequest,
+                    format!("{path} does not take this method; use {wanted}"),
+                );
+                rejection.allow = Some(wanted);
+                rejection
+            }
+            NoRoute::Path => Self::ours(
+                404,
+                Class::NotFound,
+                format!(
+                    "there is nothing at {path}; this is an LLM gateway, try POST /v1/chat/completions or GET /v1/models"
+                ),
+            ),
+        }
+    }
+
+    pub(super) fn no_model(name: &str, routes: &RouteTable, status: u16) -> Self {
+        Self::ours(
+            status,
+            Class::NotFound,
+            format!("there is no model `{name}` here; {}", there_are(routes)),
+        )
+        .about("model")
+        .coded("model_not_found")
+        .typed("invalid_request_error")
+    }
+
+    pub(super) fn bad_call(bad: &BadCall, routes: &RouteTable) -> Self {
+        let mut message = bad.to_string();
+        if *bad == BadCall::Missing("model") {
+            message = format!("{message}; {}", there_are(routes));
+        }
+        let rejection = Self::ours(400, Class::BadRequest, message);
+        match bad.param() {
+            Some(name) => rejection.about(name),
+            None => rejection,
+        }
+    }
+
+    pub(super) fn too_large(most: u64) -> Self {
+        Self::ours(
+            413,
+            Class::BadRequest,
+            format!(
+                "the request body is longer than {most} bytes; raise general_settings.max_request_size_mb if that is too little"
+            ),
+        )
+    }
+
+    pub(super) fn slow_body(patience: Duration) -> Self {
+        Self::ours(
+            408,
+            Class::Timeout,
+            format!("the request body did not arrive within {} s", patience.as_secs_f64()),
+        )
+    }
+
+    pub(super) fn broken_body() -> Self {
+        Self::ours(400, Class::BadRequest, "the request body broke off before its end")
+    }
+
+    pub(super) fn garbled(garbled: &Garbled) -> Self {
+        Self::ours(502, Class::BadGateway, garbled.to_string())
+    }
+
+    pub(super) fn all_cooling(group: &str, wait: Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil();
+        let mut rejection = Self::ours(
+            429,
+            Class::RateLimit,
+            format!(
+                "No deployments available for selected model, Try again in {seconds} seconds. All deployments of `{group}` are in cooldown after failures."
+            ),
+        )
+        .typed("all_deployments_in_cooldown");
+        rejection.retry_after = Some(wait);
+        rejection
+    }
+
+    pub(super) fn all_busy(group: &str) -> Self {
+        let mut rejection = Self::ours(
+            429,
+            Class::RateLimit,
+            format!(
+                "every deployment of `{group}` has as many requests as its max_parallel_requests allows"
+            ),
+        );
+        rejection.retry_after = Some(Duration::from_secs(1));
+        rejection
+    }
+
+    pub(super) fn no_tag_match(group: &str, tags: &[Box<str>]) -> Self {
+        Self::ours(
+            401,
+            Class::PermissionDenied,
+            format!(
+                "Not allowed to access model due to tags configuration. Passed model={group} and tags={tags:?}"
+            ),
+        )
+    }
+
+    pub(super) fn nobody(group: &str) -> Self {
+        Self::ours(
+            429,
+            Class::RateLimit,
+            format!(
+                "No deployments available for `{group}`: none is left that could serve this request"
+            ),
+        )
+    }
+}
+
+/// The models there are, in a sentence; a long list is cut.
+fn there_are(routes: &RouteTable) -> String {
+    const MOST: usize = 20;
+    let names = routes.listed();
+    if names.is_empty() {
+        return "no model is configured".to_owned();
+    }
+    let more = names.len().saturating_sub(MOST);
+    let shown = names.into_iter().take(MOST).collect::<Vec<_>>().join(", ");
+    if more == 0 {
+        format!("there are: {shown}")
+    } else {
+        format!("there are: {shown} and {more} more")
+    }
+}
+
+/// The answer.
+pub(super) fn response(
+    dialect: Dialect,
+    rejection: Rejection,
+    live: &Live,
+    mut ledger: Ledger,
+) -> Response<Body> {
+    let status = StatusCode::from_u16(rejection.status)
+        .ok()
+        .filter(|status| status.as_u16() >= 400)
+        .unwrap_or(StatusCode::BAD_GATEWAY);
+    ledger.record.status = status.as_u16();
+    ledger.record.end = End::Refused;
+    ledger.record.class = Some(rejection.class);
+    let body = match rejection.say {
+        Say::Theirs(body) => body,
+        Say::Read(mut fault) => {
+            let usual = Fault::new(dialect, status.as_u16(), "");
+            if dialect == Dialect::Anthropic || fault.kind.is_empty() {
+                fault.kind = usual.kind;
+            }
+            fault.body(dialect)
+        }
+        Say::Ours { message, param, code, kind } => {
+            let mut fault = Fault::new(dialect, status.as_u16(), message);
+            fault.param = param;
+            fault.code = code.map(str::to_owned).or_else(|| Some(status.as_u16().to_string()));
+            if let Some(kind) = kind.filter(|_| dialect == Dialect::OpenAi) {
+                kind.clone_into(&mut fault.kind);
+            }
+            fault.body(dialect)
+        }
+    };
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    head::copy_providers(&rejection.headers, headers);
+    head::json(headers);
+    head::add_ours(headers, live, &ledger, &rejection.path);
+    head::add_cost(headers, Some(crate::lexicon::PicoUsd::ZERO));
+    if let Some(method) = rejection.allow {
+        headers.insert(header::ALLOW, HeaderValue::from_static(method));
+    }
+    if let Some(wait) = rejection.retry_after {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole seconds"
+        )]
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,385 @@
+//! The body of an answer. A stream is polled from the provider when the client's connection
+//! polls it: no task, no channel, and the socket's own back-pressure.
+//!
+//! Promises that a stream that breaks off never looks whole: it ends with an error event in the
+//! client's dialect and without the dialect's end mark.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::attempt::{Served, Stream};
+use super::head;
+use super::live::Live;
+use crate::account::{End, Ledger, cost};
+use crate::lexicon::{Class, Failure, time};
+use crate::protocol::sse::Framer;
+use crate::protocol::watch::{Sign, Watch, payload};
+use crate::protocol::{Dialect, Endpoint, Fault, Translator, name};
+
+/// The body of every answer.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Relay(Box<Relay>),
+    Whole(Bytes),
+}
+
+impl Body {
+    /// A body in one piece.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole(bytes))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Kind::Relay(relay) => {
+                relay.poll(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Kind::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Relay(_) => false,
+            Kind::Whole(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Relay(_) => SizeHint::default(),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+/// The answer that relays `stream`.
+pub(super) fn response(stream: Stream, live: &Arc<Live>, mut ledger: Ledger) -> Response<Body> {
+    ledger.record.status = 200;
+    let mut headers = http::HeaderMap::new();
+    head::copy_providers(&stream.headers, &mut headers);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    head::add_ours(&mut headers, live, &ledger, &stream.path);
+    let relay = Relay::new(stream, live.clone(), ledger);
+    let mut response = Response::new(Body(Kind::Relay(Box::new(relay))));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A stream on its way to the client.
+#[derive(Debug)]
+struct Relay {
+    body: Incoming,
+    framer: Framer,
+    watch: Watch,
+    held: VecDeque<(Sign, Bytes)>,
+    translator: Option<Box<dyn Translator>>,
+    /// The model's name as the client knows it, as JSON.
+    name: Bytes,
+    usage_is_ours: bool,
+    dialect: Dialect,
+    silence: Silence,
+    served: Served,
+    phase: Phase,
+    live: Arc<Live>,
+    ledger: Ledger,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Events come and go.
+    Flowing,
+    /// The end mark has gone out; the provider may still close its body, which keeps the
+    /// connection for the next call.
+    Closing,
+    /// Nothing more goes out.
+    Over,
+}
+
+/// How long to wait for a provider to close its body after its own end mark.
+const GRACE: Duration = Duration::from_millis(100);
+
+impl Relay {
+    fn new(stream: Stream, live: Arc<Live>, ledger: Ledger) -> Self {
+        let dialect = ledger.record.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect);
+        Self {
+            body: stream.body,
+            framer: stream.framer,
+            watch: stream.watch,
+            held: stream.held.into(),
+            translator: stream.translator,
+            name: Bytes::from(serde_json::Value::from(&*stream.served.name).to_string()),
+            usage_is_ours: stream.usage_is_ours,
+            dialect,
+            silence: Silence::new(stream.silence, time::now()),
+            served: stream.served,
+            phase: Phase::Flowing,
+            live,
+            ledger,
+        }
+    }
+
+    /// The next bytes for the client; `None` at the end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut out = BytesMut::new();
+        loop {
+            if self.phase == Phase::Flowing {
+                self.pump(&mut out);
+            }
+            if !out.is_empty() {
+                return Poll::Ready(Some(out.freeze()));
+            }
+            if self.phase == Phase::Over {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.take(frame, &mut out),
+                Poll::Ready(Some(Err(_))) => self.cut("the provider's stream broke off", &mut out),
+                Poll::Ready(None) => self.end_of_body(&mut out),
+                Poll::Pending => match self.silence.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => self.fell_silent(&mut out),
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>, out: &mut BytesMut) {
+        let Ok(chunk) = frame.into_data() else { return };
+        self.silence.broken(time::now());
+        if self.phase == Phase::Flowing && self.framer.push(chunk).is_err() {
+            self.cut("the provider sent an endless event", out);
+        }
+    }
+
+    /// Hands over every whole event there is.
+    fn pump(&mut self, out: &mut BytesMut) {
+        while self.phase == Phase::Flowing {
+            let (sign, event) = match self.held.pop_front() {
+                Some(held) => held,
+                None => match self.framer.next() {
+                    None => return,
+                    Some(event) => (self.watch.event(&event), event),
+                },
+            };
+            self.pass(sign, &event, out);
+        }
+    }
+
+    fn pass(&mut self, sign: Sign, event: &Bytes, out: &mut BytesMut) {
+        match sign {
+            Sign::Fault => self.fault(event, out),
+            Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
+            Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
+                match &mut self.translator {
+                    None => name::rewrite(event, &self.name, out),
+                    Some(translator) => {
+                        if let Err(garbled) = translator.event(event, out) {
+                            return self.cut(&garbled.to_string(), out);
+                        }
+                    }
+                }
+                if sign == Sign::Done {
+                    self.done(out);
+                }
+            }
+        }
+    }
+
+    /// The provider's end mark has come.
+    fn done(&mut self, out: &mut BytesMut) {
+        if let Some(translator) = &mut self.translator
+            && let Err(garbled) = translator.finish(out)
+        {
+            return self.cut(&garbled.to_string(), out);
+        }
+        self.phase = Phase::Closing;
+        self.silence = Silence::new(GRACE, time::now());
+        self.close(End::Complete, None);
+    }
+
+    /// The provider's body has ended, with or without its end mark.
+    fn end_of_body(&mut self, out: &mut BytesMut) {
+        if self.phase == Phase::Closing {
+            self.phase = Phase::Over;
+            return;
+        }
+        if let Some(mut rest) = self.framer.rest() {
+            let sign = self.watch.event(&rest);
+            // Without its blank line a client would lose the event.
+            let mut whole = BytesMut::from(&rest[..]);
+            whole.extend_from_slice(b"\n\n");
+            rest = whole.freeze();
+            self.pass(sign, &rest, out);
+            if self.phase != Phase::Flowing {
+                self.phase = Phase::Over;
+                return;
+            }
+        }
+        if !self.watch.is_whole() {
+            return self.cut("the provider's stream ended before its answer was whole", out);
+        }
+        self.done(out);
+        if self.translator.is_none() {
+            out.extend_from_slice(self.end_mark());
+        }
+        self.phase = Phase::Over;
+    }
+
+    /// What ends a whole stream, for providers that end it without.
+    fn end_mark(&self) -> &'static [u8] {
+        match self.ledger.record.endpoint {
+            Some(Endpoint::ChatCompletions | Endpoint::Completions) => b"data: [DONE]\n\n",
+            Some(Endpoint::Messages) => {
+                b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+            }
+            Some(Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses) | None => b"",
+        }
+    }
+
+    fn fell_silent(&mut self, out: &mut BytesMut) {
+        if self.phase == Phase::Closing {
+            self.phase = Phase::Over;
+        } else {
+            let limit = self.silence.limit.as_secs_f64();
+            self.fail(
+                Failure::new(Class::Timeout, 408),
+                Fault::new(self.dialect, 408, format!("the provider fell silent for {limit} s")),
+                out,
+            );
+        }
+    }
+
+    /// The provider reports an error in the middle of its stream.
+    fn fault(&mut self, event: &[u8], out: &mut BytesMut) {
+        let body = payload(event).unwrap_or_default();
+        let failure = crate::provider::fault::in_good_answer(&body)
+            .unwrap_or(Failure::new(Class::InternalServer, 500));
+        let mut fault = Fault::read(&body);
+        if fault.kind.is_empty() || self.dialect == Dialect::Anthropic {
+            fault.kind = Fault::new(self.dialect, failure.status, "").kind;
+        }
+        self.fail(failure, fault, out);
+    }
+
+    fn cut(&mut self, why: &str, out: &mut BytesMut) {
+        let fault = Fault::new(self.dialect, 502, format!("{why}; the answer so far is not whole"));
+        self.fail(Failure::new(Class::Connection, 502), fault, out);
+    }
+
+    fn fail(&mut self, failure: Failure, mut fault: Fault, out: &mut BytesMut) {
+        fault.code.get_or_insert_with(|| failure.status.to_string());
+        out.extend_from_slice(&fault.event(self.dialect));
+        self.phase = Phase::Over;
+        self.close(End::Truncated, Some(failure));
+    }
+
+    /// Writes down how it ended; the record goes out when the relay is dropped.
+    fn close(&mut self, end: End, failure: Option<Failure>) {
+        let now = time::now();
+        let record = &mut self.ledger.record;
+        record.end = end;
+        record.class = failure.map(|failure| failure.class);
+        let row = self.served.in_flight.row();
+        match failure {
+            None => row.succeeded(now),
+            Some(failure) => {
+                let group = self.live.routes.groups().iter().find_map(|group| {
+                    let own = |member: &&crate::routing::Member| {
+                        member.deployment == self.served.deployment
+                    };
+                    Some((group, group.members.iter().find(own)?))
+                });
+                if let Some(who) = group {
+                    row.failed(self.live.routes.settings(), who, &failure, false, now);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let record = &mut self.ledger.record;
+        record.usage = self.watch.usage;
+        let price = self.live.price(self.served.deployment);
+        record.cost = price
+            .zip(record.usage.as_ref())
+            .and_then(|(price, usage)| cost::cost(price, usage))
+            .map(|cost| cost.total);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if self.phase == Phase::Flowing {
+            // The client went away; what the provider told so far is all there is.
+            self.ledger.record.end = End::Abandoned;
+            self.ledger.record.status = 499;
+            self.settle();
+        }
+    }
+}
+
+/// A limit on the time between two reads. Reading only notes the time; the timer is set anew
+/// when it fires, so that a busy stream never touches it.
+struct Silence {
+    limit: Duration,
+    last: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl std::fmt::Debug for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Silence").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl Silence {
+    fn new(limit: Duration, now: Instant) -> Self {
+        Self { limit, last: now, timer: Box::pin(tokio::time::sleep_until((now + limit).into())) }
+    }
+
+    fn broken(&mut self, now: Instant) {
+        self.last = now;
+    }
+
+    /// Ready when nothing was read for as long as the limit.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let until = self.last + self.limit;
+            if until <= time::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(until.into());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! An answer that comes in one piece: counted, priced, and given the client's model name.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::attempt::Whole;
+use super::head;
+use super::live::Live;
+use super::names_model;
+use super::reject::{self, Rejection};
+use super::relay::Body;
+use crate::account::{End, Ledger, cost};
+use crate::protocol::{Edits, Endpoint, Usage};
+
+/// The answer for the client.
+pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Response<Body> {
+    let usage = usage(&whole);
+    let body = match &mut whole.translator {
+        None => Ok(with_name(&whole)),
+        Some(translator) => translator.answer(&whole.body),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(garbled) => {
+            let dialect =
+                ledger.record.endpoint.map_or(crate::protocol::Dialect::OpenAi, Endpoint::dialect);
+            let rejection = Rejection::garbled(&garbled);
+            return reject::response(dialect, rejection, live, ledger);
+        }
+    };
+    let record = &mut ledger.record;
+    record.status = 200;
+    record.end = End::Complete;
+    record.usage = usage;
+    let price = live.price(whole.served.deployment);
+    record.cost = price
+        .zip(usage.as_ref())
+        .and_then(|(price, usage)| cost::cost(price, usage))
+        .map(|cost| cost.total);
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    head::copy_providers(&whole.headers, headers);
+    head::json(headers);
+    head::add_ours(headers, live, &ledger, &whole.path);
+    head::add_cost(headers, ledger.record.cost);
+    head::add_times(headers, &ledger);
+    response
+}
+
+/// The body with the model's name as the client knows it; every other byte as it came.
+fn with_name(whole: &Whole) -> Bytes {
+    if !names_model(whole.endpoint) || whole.fields.get(&whole.body, "model").is_none() {
+        return whole.body.clone();
+    }
+    let mut edits = Edits::new();
+    edits.set("model", serde_json::Value::from(&*whole.served.name).to_string());
+    edits.apply(&whole.body, &whole.fields).to_bytes()
+}
+
+fn usage(whole: &Whole) -> Option<Usage> {
+    let json = whole.fields.get(&whole.body, "usage")?;
+    match whole.endpoint {
+        Endpoint::CountTokens => None,
+        Endpoint::Messages => {
+            let mut usage = Usage::default();
+            usage.merge_anthropic(json).then_some(usage)
+        }
+        Endpoint::ChatCompletions
+        | Endpoint::Completions
+        | Endpoint::Embeddings
+        | Endpoint::Responses => Usage::from_openai(json),
+    }
+}

@@ -1,0 +1,395 @@
+//! One candidate out of a group: filters in `LiteLLM`'s order, then `simple-shuffle`.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::table::{Group, Member, Settings};
+use super::view::View;
+use crate::lexicon::DeploymentIx;
+
+/// What narrows the candidates of one pick.
+#[derive(Debug, Clone, Copy)]
+pub struct Narrow<'a> {
+    /// The only deployment allowed, where the client named one by its id.
+    pub only: Option<DeploymentIx>,
+    /// Only members of this `order`; `None` is the lowest one left.
+    pub order: Option<i64>,
+    /// The request's tags.
+    pub tags: &'a [Box<str>],
+    /// Deployments that are not asked again for this request.
+    pub excluded: &'a [DeploymentIx],
+    /// Deployments that are asked again only where nobody else is left.
+    pub avoided: &'a [DeploymentIx],
+}
+
+/// Why nobody is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCandidate {
+    /// All that fit are in cooldown, the first of them until this moment.
+    AllCooling(Instant),
+    /// All that fit have as many requests as they may.
+    AllBusy,
+    /// No deployment carries the request's tags.
+    NoTagMatch,
+    /// Everyone who could serve it has refused it already.
+    Exhausted,
+}
+
+/// Picks a member of `group`.
+///
+/// A deployment named by its id is asked even in cooldown, as `LiteLLM` does.
+pub fn pick<'g>(
+    group: &'g Group,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    view: &impl View,
+    now: Instant,
+    entropy: u64,
+) -> Result<&'g Member, NoCandidate> {
+    if let Some(only) = narrow.only {
+        let named = group.members.iter().find(|member| member.deployment == only);
+        return named
+            .filter(|member| !narrow.excluded.contains(&member.deployment))
+            .ok_or(NoCandidate::Exhausted);
+    }
+    if let [member] = group.members.as_slice()
+        && narrow.order.is_none()
+        && !settings.enable_tag_filtering
+    {
+        return alone(member, group, narrow, view, now);
+    }
+    let mut left: Candidates<'g> = group.members.iter().collect();
+    let mut soonest: Option<Instant> = None;
+    left.retain(|member| {
+        let vitals = view.vitals(member.deployment);
+        let cooling = vitals.is_cooling(now) && !group.wildcard;
+        if cooling {
+            soonest = soonest.min(vitals.cooling_until).or(vitals.cooling_until);
+        }
+        !cooling
+    });
+    if left.is_empty() {
+        return Err(soonest.map_or(NoCandidate::Exhausted, NoCandidate::AllCooling));
+    }
+    if settings.enable_tag_filtering {
+        by_tags(&mut left, settings, narrow.tags)?;
+    }
+    by_order(&mut left, narrow.order);
+    left.retain(|member| !narrow.excluded.contains(&member.deployment));
+    if left.is_empty() {
+        return Err(NoCandidate::Exhausted);
+    }
+    left.retain(|member| has_room(member, view));
+    if left.is_empty() {
+        return Err(NoCandidate::AllBusy);
+    }
+    if left.iter().any(|member| !narrow.avoided.contains(&member.deployment)) {
+        left.retain(|member| !narrow.avoided.contains(&member.deployment));
+    }
+    shuffle(&left, entropy).ok_or(NoCandidate::Exhausted)
+}
+
+type Candidates<'g> = SmallVec<[&'g Member; 8]>;
+
+/// The common case of one deployment, without lists.
+fn alone<'g>(
+    member: &'g Member,
+    group: &Group,
+    narrow: &Narrow<'_>,
+    view: &impl View,
+    now: Instant,
+) -> Result<&'g Member, NoCandidate> {
+    let vitals = view.vitals(member.deployment);
+    match vitals.cooling_until {
+        Some(until) if until > now && !group.wildcard => Err(NoCandidate::AllCooling(until)),
+        _ if narrow.excluded.contains(&member.deployment) => Err(NoCandidate::Exhausted),
+        _ if !has_room(member, view) => Err(NoCandidate::AllBusy),
+        _ => Ok(member),
+    }
+}
+
+fn has_room(member: &Member, view: &impl View) -> bool {
+    member.max_parallel_requests.is_none_or(|most| view.vitals(member.deployment).in_flight < most)
+}
+
+/// Tag filtering by §3.6 of `LiteLLM`: `!x` excludes, `&x` requires, others must overlap (or all
+/// match); without a match, and without tags, the deployments tagged `default`.
+fn by_tags(
+    left: &mut Candidates<'_>,
+    settings: &Settings,
+    tags: &[Box<str>],
+) -> Result<(), NoCandidate> {
+    let has = |member: &Member, tag: &str| member.tags.iter().any(|own| &**own == tag);
+    let plain: SmallVec<[&str; 4]> =
+        tags.iter().map(|tag| &**tag).filter(|tag| !tag.starts_with(['!', '&'])).collect();
+    let known = left.iter().any(|member| plain.iter().any(|tag| has(member, tag)));
+    for tag in tags {
+        if let Some(unwanted) = tag.strip_prefix('!') {
+            left.retain(|member| !has(member, unwanted));
+        } else if let Some(required) = tag.strip_prefix('&') {
+            left.retain(|member| has(member, required));
+        }
+    }
+    let matches = |member: &&Member| {
+        if settings.tag_filtering_match_any {
+            plain.iter().any(|tag| has(member, tag))
+        } else {
+            plain.iter().all(|tag| has(member, tag))
+        }
+    };
+    let defaults = left.iter().any(|member| has(member, "default"));
+    if plain.is_empty() {
+        if defaults && tags.is_empty() {
+            left.retain(|member| has(member, "default"));
+        }
+    } else if left.iter().any(&matches) {
+        left.retain(|member| matches(&*member));
+    } else if defaults && !known {
+        left.retain(|member| has(member, "default"));
+    } else {
+        left.clear();
+    }
+    if left.is_empty() { Err(NoCandidate::NoTagMatch) } else { Ok(()) }
+}
+
+/// Keeps the members of one order; those without one go as soon as anybody has one.
+fn by_order(left: &mut Candidates<'_>, order: Option<i64>) {
+    let Some(wanted) = order.or_else(|| left.iter().filter_map(|member| member.order).min()) else {
+        return;
+    };
+    left.retain(|member| member.order == Some(wanted));
+}
+
+/// `simple-shuffle`: proportional to weight, else rpm, else tpm, else uniform. The first of
+/// these that anybody has decides; members without it are never picked then.
+fn shuffle<'g>(left: &Candidates<'g>, entropy: u64) -> Option<&'g Member> {
+    let shares: [fn(&Member) -> Option<f64>; 3] =
+        [|member| member.weight, |member| member.rpm, |member| member.tpm];
+    let share =
+        |of: fn(&Member) -> Option<f64>, member: &Member| of(member).unwrap_or(0.0).max(0.0);
+    let point = unit(entropy);
+    for of in shares {
+        let total: f64 = left.iter().map(|member| share(of, member)).sum();
+        if total > 0.0 {
+            let mut reached = point * total;
+            let found = left.iter().find(|member| {
+                reached -= share(of, member);
+                reached < 0.0
+            });
+            let last = left.iter().rev().find(|member| share(of, member) > 0.0);
+            return found.or(last).copied();
+        }
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a position in a short list"
+    )]
+    let at = (point * left.len() as f64) as usize;
+    left.get(at.min(left.len().saturating_sub(1))).copied()
+}
+
+/// A number in `[0, 1)` from 53 random bits.
+#[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+pub(super) fn unit(entropy: u64) -> f64 {
+    (entropy >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::table::RouteTable;
+    use super::super::view::Vitals;
+    use super::*;
+    use crate::lexicon::{GroupIx, time};
+
+    struct Fixed(Vec<Vitals>);
+    impl View for Fixed {
+        fn vitals(&self, of: DeploymentIx) -> Vitals {
+            self.0.get(of.at()).copied().unwrap_or_default()
+        }
+    }
+
+    fn members(count: u16, set: impl Fn(u16, &mut Member)) -> RouteTable {
+        members_with(count, set, Settings::default())
+    }
+
+    fn members_with(count: u16, set: impl Fn(u16, &mut Member), settings: Settings) -> RouteTable {
+        let entry = |at: u16| {
+            let mut member = Member::new(DeploymentIx(at));
+            set(at, &mut member);
+            ("g".into(), format!("id{at}").into(), member)
+        };
+        RouteTable::build((0..count).map(entry).collect(), settings)
+    }
+
+    fn narrow<'a>() -> Narrow<'a> {
+        Narrow { only: None, order: None, tags: &[], excluded: &[], avoided: &[] }
+    }
+
+    fn run(
+        table: &RouteTable,
+        narrow: &Narrow<'_>,
+        view: &Fixed,
+        entropy: u64,
+    ) -> Result<u16, NoCandidate> {
+        let group = table.group(GroupIx(0)).unwrap();
+        pick(group, table.settings(), narrow, view, time::now(), entropy)
+            .map(|member| member.deployment.0)
+    }
+
+    /// How often each was picked over evenly spread entropy.
+    fn shares(table: &RouteTable) -> BTreeMap<u16, u32> {
+        let mut counts = BTreeMap::new();
+        for step in 0..1000u64 {
+            let picked =
+                run(table, &narrow(), &Fixed(vec![]), step * (u64::MAX / 1000) + u64::MAX / 2000)
+                    .unwrap();
+            *counts.entry(picked).or_default() += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn shares_follow_the_first_measure_anybody_has() {
+        let table =
+            members(3, |at, member| member.weight = [Some(3.0), Some(1.0), None][usize::from(at)]);
+        assert_eq!(shares(&table), [(0, 750), (1, 250)].into());
+        let table = members(2, |at, member| member.rpm = [Some(10.0), Some(30.0)][usize::from(at)]);
+        assert_eq!(shares(&table), [(0, 250), (1, 750)].into());
+        let table = members(2, |at, member| member.tpm = [Some(10.0), Some(10.0)][usize::from(at)]);
+        assert_eq!(shares(&table), [(0, 500), (1, 500)].into());
+        assert_eq!(shares(&members(4, |_, _| ())).values().copied().collect::<Vec<_>>(), [250; 4]);
+    }
+
+    #[test]
+    fn the_lowest_order_left_is_used() {
+        let table =
+            members(3, |at, member| member.order = [Some(2), Some(1), None][usize::from(at)]);
+        assert_eq!(run(&table, &narrow(), &Fixed(vec![]), 0), Ok(1));
+        let cold =
+            Vitals { in_flight: 0, cooling_until: Some(time::now() + Duration::from_secs(9)) };
+        let view = Fixed(vec![Vitals::default(), cold, Vitals::default()]);
+        assert_eq!(run(&table, &narrow(), &view, 0), Ok(0));
+        assert_eq!(run(&table, &Narrow { order: Some(2), ..narrow() }, &Fixed(vec![]), 0), Ok(0));
+    }
+
+    #[test]
+    fn cooldown_of_all_says_when_the_first_is_back() {
+        let now = time::now();
+        let until = |seconds| Vitals {
+            in_flight: 0,
+            cooling_until: Some(now + Duration::from_secs(seconds)),
+        };
+        let view = Fixed(vec![until(9), until(5), until(7)]);
+        let first = now + Duration::from_secs(5);
+        assert_eq!(
+            run(&members(3, |_, _| ()), &narrow(), &view, 1),
+            Err(NoCandidate::AllCooling(first))
+        );
+        let alone = Fixed(vec![until(5)]);
+        assert_eq!(
+            run(&members(1, |_, _| ()), &narrow(), &alone, 1),
+            Err(NoCandidate::AllCooling(first))
+        );
+    }
+
+    #[test]
+    fn full_deployments_are_passed_over() {
+        let table = members(2, |_, member| member.max_parallel_requests = Some(2));
+        let busy = |count| Vitals { in_flight: count, cooling_until: None };
+        assert_eq!(run(&table, &narrow(), &Fixed(vec![busy(2), busy(1)]), 0), Ok(1));
+        assert_eq!(
+            run(&table, &narrow(), &Fixed(vec![busy(2), busy(2)]), 0),
+            Err(NoCandidate::AllBusy)
+        );
+    }
+
+    #[test]
+    fn the_avoided_are_asked_only_when_nobody_else_is_left() {
+        let table = members(2, |_, _| ());
+        let first = [DeploymentIx(0)];
+        let both = [DeploymentIx(0), DeploymentIx(1)];
+        for entropy in [0, u64::MAX] {
+            let avoiding = Narrow { avoided: &first, ..narrow() };
+            assert_eq!(run(&table, &avoiding, &Fixed(vec![]), entropy), Ok(1));
+            let all = Narrow { avoided: &both, ..narrow() };
+            assert!(run(&table, &all, &Fixed(vec![]), entropy).is_ok());
+            let excluded = Narrow { excluded: &both, ..narrow() };
+            assert_eq!(
+                run(&table, &excluded, &Fixed(vec![]), entropy),
+                Err(NoCandidate::Exhausted)
+            );
+        }
+    }
+
+    #[track_caller]
+    fn tags(request: &[&str], any: bool, want: &[u16]) {
+        let settings = Settings {
+            enable_tag_filtering: true,
+            tag_filtering_match_any: any,
+            ..Settings::default()
+        };
+        let own: [&[&str]; 4] = [&["free"], &["paid", "eu"], &["default"], &[]];
+        let table = members_with(
+            4,
+            |at, member| {
+                member.tags = own[usize::from(at)].iter().map(|tag| (*tag).into()).collect()
+            },
+            settings,
+        );
+        let request: Vec<Box<str>> = request.iter().map(|tag| (*tag).into()).collect();
+        let mut got: Vec<u16> = (0..64u64)
+            .filter_map(|step| {
+                let narrow = Narrow { tags: &request, ..narrow() };
+                run(&table, &narrow, &Fixed(vec![]), step << 58).ok()
+            })
+            .collect();
+        got.sort_unstable();
+        got.dedup();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn tags_choose_as_litellm_documents() {
+        tags(&[], true, &[2]);
+        tags(&["free"], true, &[0]);
+        tags(&["free", "paid"], true, &[0, 1]);
+        tags(&["free", "paid"], false, &[]);
+        tags(&["paid", "eu"], false, &[1]);
+        tags(&["unheard"], true, &[2]);
+        tags(&["!free"], true, &[1, 2, 3]);
+        tags(&["&eu"], true, &[1]);
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_picked_was_allowed(
+            weights in prop::collection::vec(prop::option::of(0.0f64..5.0), 1..6),
+            cooling in prop::collection::vec(any::<bool>(), 6),
+            excluded in prop::collection::vec(0u16..6, 0..3),
+            entropy in any::<u64>(),
+        ) {
+            let count = u16::try_from(weights.len()).unwrap();
+            let table = members(count, |at, member| member.weight = weights[usize::from(at)]);
+            let later = time::now() + Duration::from_secs(60);
+            let vitals = |cold: &bool| Vitals { in_flight: 0, cooling_until: cold.then_some(later) };
+            let view = Fixed(cooling.iter().map(vitals).collect());
+            let excluded: Vec<_> = excluded.into_iter().map(DeploymentIx).collect();
+            let narrow = Narrow { excluded: &excluded, ..narrow() };
+            let allowed = |at: &u16| {
+                !cooling[usize::from(*at)] && !excluded.contains(&DeploymentIx(*at))
+            };
+            match run(&table, &narrow, &view, entropy) {
+                Ok(picked) => prop_assert!(allowed(&picked)),
+                Err(_) => prop_assert!((0..count).all(|at| !allowed(&at))),
+            }
+        }
+    }
+}

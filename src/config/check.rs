@@ -167,7 +167,7 @@ fn unique(draft: &mut Draft<'_>, ids: &mut HashMap<Box<str>, String>) -> bool {
         let what = format!("the same as {other}: its share of the traffic counts twice");
         draft.at.with_scope(Scope::Field).warn(what, None);
     }
-    let free = (2..).map(|n| format!("{id}-{n}").into_boxed_str()).find(|id| !ids.contains_key(id));
+    let free = (2..=u16::MAX).map(|n| format!("{id}-{n}").into()).find(|id| !ids.contains_key(id));
     draft.spec.id = free.unwrap_or(id);
     ids.insert(draft.spec.id.clone(), place);
     true

@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     /// Reads `value` as the field `router_settings.x`; the reading, and what was found wrong.
-    fn read<T>(value: &str, take: impl Fn(&Cursor<'_>) -> T) -> (T, Vec<String>) {
+    fn read<T>(value: &str, take: fn(&Cursor<'_>) -> T) -> (T, Vec<String>) {
         let root = serde_json::from_str(&format!(r#"{{"router_settings":{{"x":{value}}}}}"#));
         let source = Source::of(root.unwrap(), "test");
         let origins = Origins::default();
@@ -294,6 +294,26 @@ mod tests {
         let taken =
             take(&Cursor::top(&source.root, "router_settings", Scope::File, &issues).get("x"));
         (taken, issues.into_found().into_iter().map(|problem| problem.what).collect())
+    }
+
+    // Named, because a method of a type with a lifetime is no function of any lifetime.
+    fn number(it: &Cursor<'_>) -> Option<f64> {
+        it.number()
+    }
+    fn count(it: &Cursor<'_>) -> Option<u32> {
+        it.count()
+    }
+    fn flag(it: &Cursor<'_>) -> Option<bool> {
+        it.flag()
+    }
+    fn duration(it: &Cursor<'_>) -> Option<Duration> {
+        it.duration()
+    }
+    fn seconds(it: &Cursor<'_>) -> Option<Duration> {
+        it.seconds()
+    }
+    fn texts(it: &Cursor<'_>) -> Vec<Box<str>> {
+        it.texts()
     }
 
     #[test]
@@ -306,22 +326,22 @@ mod tests {
             ("2.5", 2.5),
             ("\" 7 \"", 7.0),
         ] {
-            assert_eq!(read(value, |it| it.number()), (Some(want), vec![]), "{value}");
+            assert_eq!(read(value, number), (Some(want), vec![]), "{value}");
         }
-        assert_eq!(read("null", |it| it.number()), (None, vec![]));
+        assert_eq!(read("null", number), (None, vec![]));
         for value in ["\"abc\"", "\"inf\"", "\"\"", "true", "[1]", "{}", "\"1_\"", "\"NaN\""] {
-            let (taken, problems) = read(value, |it| it.number());
+            let (taken, problems) = read(value, number);
             assert_eq!((taken, problems.len()), (None, 1), "{value}");
         }
     }
 
     #[test]
     fn what_was_found_and_what_was_expected_are_both_told() {
-        let (_, problems) = read("\"abc\"", |it| it.number());
+        let (_, problems) = read("\"abc\"", number);
         assert_eq!(problems, ["expected a number, found the string `abc`"]);
-        let (_, problems) = read("-1", |it| it.count());
+        let (_, problems) = read("-1", count);
         assert_eq!(problems, ["expected a whole number from zero up, found -1"]);
-        let (_, problems) = read("1.5", |it| it.count());
+        let (_, problems) = read("1.5", count);
         assert_eq!(problems.len(), 1);
     }
 
@@ -334,10 +354,10 @@ mod tests {
             ("0", false),
             ("\"True\"", true),
         ] {
-            assert_eq!(read(value, |it| it.flag()), (Some(want), vec![]), "{value}");
+            assert_eq!(read(value, flag), (Some(want), vec![]), "{value}");
         }
-        assert_eq!(read("\"maybe\"", |it| it.flag()).1.len(), 1);
-        assert_eq!(read("2", |it| it.flag()).1.len(), 1);
+        assert_eq!(read("\"maybe\"", flag).1.len(), 1);
+        assert_eq!(read("2", flag).1.len(), 1);
     }
 
     #[test]
@@ -350,17 +370,17 @@ mod tests {
             ("0.5", 500),
         ] {
             let want = Some(Duration::from_millis(want));
-            assert_eq!(read(value, |it| it.duration()), (want, vec![]), "{value}");
+            assert_eq!(read(value, duration), (want, vec![]), "{value}");
         }
-        assert_eq!(read("\"5 weeks\"", |it| it.duration()).1.len(), 1);
-        assert_eq!(read("1e300", |it| it.seconds()).1.len(), 1);
-        assert_eq!(read("-5", |it| it.seconds()).1.len(), 1);
+        assert_eq!(read("\"5 weeks\"", duration).1.len(), 1);
+        assert_eq!(read("1e300", seconds).1.len(), 1);
+        assert_eq!(read("-5", seconds).1.len(), 1);
     }
 
     #[test]
     fn one_text_stands_for_a_list_of_it() {
-        assert_eq!(read("\"a\"", |it| it.texts()).0, ["a".into()]);
-        assert_eq!(read("[\"a\", 5]", |it| it.texts()).0, ["a".into(), "5".into()]);
-        assert_eq!(read("{}", |it| it.texts()).1.len(), 1);
+        assert_eq!(read("\"a\"", texts).0, ["a".into()]);
+        assert_eq!(read("[\"a\", 5]", texts).0, ["a".into(), "5".into()]);
+        assert_eq!(read("{}", texts).1.len(), 1);
     }
 }

@@ -118,7 +118,13 @@ fn complete(
 
 /// One set of parameters per organization where there is a list of them.
 fn per_organization(params: Map<String, Value>) -> Vec<Map<String, Value>> {
-    let Some(Value::Array(several)) = params.get("organization") else { return vec![params] };
+    let several = match params.get("organization") {
+        Some(Value::Array(several)) if !several.is_empty() => several,
+        Some(Value::Array(_)) => {
+            return vec![params.into_iter().filter(|(name, _)| name != "organization").collect()];
+        }
+        _ => return vec![params],
+    };
     let with = |organization: &Value| {
         let mut params = params.clone();
         params.insert("organization".to_owned(), organization.clone());

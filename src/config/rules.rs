@@ -164,6 +164,7 @@ fn one_deployment_stands_for_each_organization() {
         parts.deployments.iter().map(|spec| spec.organization.as_deref().unwrap()).collect();
     assert_eq!(organizations, ["a", "b"]);
     assert_ne!(parts.entries[0].1, parts.entries[1].1);
+    assert_eq!(clean(&params("organization: []")).deployments.len(), 1);
 }
 
 #[test]
@@ -468,6 +469,21 @@ fn a_master_key_that_is_not_set_is_told() {
     let yaml = settings("general_settings", "master_key: os.environ/NONE");
     told(&yaml, Severity::Warning, Scope::File, "general_settings.master_key", "NONE is not set");
     assert!(compiled(&yaml).0.master_key.is_none());
+}
+
+#[test]
+fn a_setting_whose_variable_is_not_set_is_told() {
+    let yaml = settings("router_settings", "timeout: os.environ/NONE");
+    told(&yaml, Severity::Warning, Scope::Field, "router_settings.timeout", "NONE is not set");
+}
+
+#[test]
+fn what_is_turned_off_is_told_only_where_that_asks_for_something() {
+    clean(&settings("litellm_settings", "cache: false, callbacks: null"));
+    let yaml = settings("litellm_settings", "ssl_verify: false");
+    told(&yaml, Severity::Warning, Scope::Field, "litellm_settings.ssl_verify", "not acted on");
+    let yaml = settings("litellm_settings", "callbacks: prometheus");
+    told(&yaml, Severity::Warning, Scope::Field, "litellm_settings.callbacks", "not acted on");
 }
 
 #[test]

@@ -188,12 +188,11 @@ fn addresses(field: &Cursor<'_>) -> Option<Vec<SocketAddr>> {
     }
     let mut addresses = Vec::new();
     for text in field.texts() {
-        match text.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                let hint = "an IP address and a port, such as 127.0.0.1:24080 or [::1]:24080";
-                field.error(format!("`{text}` is not an address"), Some(hint.to_owned()));
-            }
+        if let Ok(address) = text.parse() {
+            addresses.push(address);
+        } else {
+            let hint = "an IP address and a port, such as 127.0.0.1:24080 or [::1]:24080";
+            field.error(format!("`{text}` is not an address"), Some(hint.to_owned()));
         }
     }
     Some(addresses).filter(|addresses| !addresses.is_empty())

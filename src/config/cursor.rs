@@ -4,7 +4,7 @@
 //! Lenient where LiteLLM is: quoted numbers, digits grouped by underscores, `yes` and `no`, null
 //! for absent. Messages never quote a value that came from a variable or that may be a key.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -20,18 +20,18 @@ pub(super) struct Issues<'a> {
     source: &'a Source,
     origins: &'a Origins,
     found: RefCell<Vec<Problem>>,
+    of_entries: Cell<usize>,
 }
 
 impl<'a> Issues<'a> {
     /// Nothing found yet.
     pub(super) fn new(source: &'a Source, origins: &'a Origins) -> Self {
-        Self { source, origins, found: RefCell::default() }
+        Self { source, origins, found: RefCell::default(), of_entries: Cell::new(0) }
     }
 
     /// How many errors there are so far that leave a deployment out.
     pub(super) fn errors_of_entries(&self) -> usize {
-        let found = self.found.borrow();
-        found.iter().filter(|it| it.is_error() && it.scope == Scope::Entry).count()
+        self.of_entries.get()
     }
 
     /// Everything that was found.
@@ -42,6 +42,9 @@ impl<'a> Issues<'a> {
     fn tell(&self, path: &str, what: String, manner: (Severity, Scope), hint: Option<String>) {
         let (file, (line, column)) = self.source.locate(path);
         let (severity, scope) = manner;
+        if manner == (Severity::Error, Scope::Entry) {
+            self.of_entries.set(self.of_entries.get() + 1);
+        }
         let path = path.to_owned();
         let problem = Problem { file, line, column, path, severity, scope, what, hint };
         self.found.borrow_mut().push(problem);

@@ -137,9 +137,8 @@ fn per_organization(params: Map<String, Value>) -> Vec<Map<String, Value>> {
 fn tell(params: &Cursor<'_>, info: &Cursor<'_>) {
     for (name, field) in params.fields() {
         let field = field.with_scope(Scope::Field);
-        if let Some(variable) = field.missing_variable().filter(|_| name != "model") {
-            let what = format!("the variable {variable} is not set: no `{name}`");
-            field.warn(what, Some(format!("set {variable}")));
+        if name != "model" {
+            fields::absent_here(name, &field);
         }
         match known::PARAMS.standing(name) {
             Some(standing) => fields::known_but(name, &field, standing),

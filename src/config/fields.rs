@@ -27,8 +27,15 @@ pub(super) fn check(section: &Cursor<'_>, table: &Section) {
     }
 }
 
+/// Tells about every field whose variable is not set.
+pub(super) fn check_variables(section: &Cursor<'_>) {
+    for (name, field) in section.fields() {
+        absent_here(name, &field.with_scope(Scope::Field));
+    }
+}
+
 /// Tells about a field whose variable is not set.
-fn absent_here(name: &str, field: &Cursor<'_>) {
+pub(super) fn absent_here(name: &str, field: &Cursor<'_>) {
     // Without a master key nobody is asked for one: `settings` says so in words of its own.
     if let Some(variable) = field.missing_variable().filter(|_| name != "master_key") {
         let what = format!("the variable {variable} is not set: no `{name}`");

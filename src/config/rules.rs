@@ -463,6 +463,29 @@ fn the_sidecar_has_settings_of_its_own() {
 }
 
 #[test]
+fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
+    let pillion = |more: &str| settings("pillion", more);
+    let error = |more: &str, path: &str| {
+        told(&pillion(more), Severity::Error, Scope::File, path, "more than zero");
+    };
+    error("limits: {max_body_bytes: 0}", "pillion.limits.max_body_bytes");
+    error("limits: {head_timeout: 0s}", "pillion.limits.head_timeout");
+    let open = pillion("listen: '0.0.0.0:24080'");
+    told(&open, Severity::Warning, Scope::File, "pillion.listen", "open to other machines");
+    clean(&format!("{open}\ngeneral_settings: {{master_key: k}}"));
+}
+
+#[test]
+fn a_credential_whose_variable_is_not_set_is_told() {
+    let yaml = format!(
+        "credential_list: [{{credential_name: c, credential_values: {{api_key: os.environ/NONE}}}}]\n{}",
+        params("litellm_credential_name: c")
+    );
+    let path = "credential_list[0].credential_values.api_key";
+    told(&yaml, Severity::Warning, Scope::Field, path, "NONE is not set");
+}
+
+#[test]
 fn a_master_key_that_is_not_set_is_told() {
     let parts = clean(&settings("general_settings", "master_key: os.environ/KEY"));
     assert_eq!(parts.master_key.unwrap().reveal(), "sk-1");

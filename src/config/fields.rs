@@ -4,6 +4,8 @@
 //! it in silence, and the writer meant something else. Close to nothing it is a warning, since
 //! LiteLLM ignores it too and the file works there. Either way the rest of the file is served.
 
+use serde_json::Value;
+
 use super::cursor::Cursor;
 use super::known::{self, Section, Standing};
 use super::problem::Scope;
@@ -56,8 +58,14 @@ const ON_BY_DEFAULT: [&str; 7] = [
 
 /// Tells about a field that LiteLLM knows and Pillion does not act on.
 pub(super) fn known_but(name: &str, field: &Cursor<'_>, standing: Standing) {
-    let asks_nothing = field.value.as_bool() == Some(false) && !ON_BY_DEFAULT.contains(&name);
-    if field.is_absent() || asks_nothing {
+    let asks_nothing = match field.value {
+        Value::Null => true,
+        Value::Bool(on) => !on && !ON_BY_DEFAULT.contains(&name),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Number(_) | Value::String(_) => false,
+    };
+    if asks_nothing {
         return;
     }
     match standing {

@@ -1,6 +1,6 @@
 //! The configuration: LiteLLM's `config.yaml` and one section of our own, to a [`Snapshot`].
 //!
-//! The way: `source` reads the files and joins them, [`reference`] puts in what stands in the
+//! The way: `source` reads the files and joins them, [`reference`](mod@reference) puts in what stands in the
 //! environment, `check` turns the document into parts, and [`load`] those into a snapshot. All problems are collected, each with its line.
 //!
 //! What an error does when the file is *served* depends on its [`Scope`]; `pillion check` fails

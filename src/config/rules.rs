@@ -502,7 +502,7 @@ fn a_setting_whose_variable_is_not_set_is_told() {
 
 #[test]
 fn what_is_turned_off_is_told_only_where_that_asks_for_something() {
-    clean(&settings("litellm_settings", "cache: false, callbacks: null"));
+    clean(&settings("litellm_settings", "cache: false, callbacks: null, guardrails: []"));
     let yaml = settings("litellm_settings", "ssl_verify: false");
     told(&yaml, Severity::Warning, Scope::Field, "litellm_settings.ssl_verify", "not acted on");
     let yaml = settings("litellm_settings", "callbacks: prometheus");

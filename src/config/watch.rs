@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
@@ -208,9 +209,22 @@ async fn keep(watch: &Watch, hash: &str) {
 
 fn watcher(stirred: &Arc<Notify>) -> Option<RecommendedWatcher> {
     let stirred = Arc::clone(stirred);
-    // Any event, errors too: what happened is for the content to say.
-    let made = notify::recommended_watcher(move |_| stirred.notify_one());
+    let made = notify::recommended_watcher(move |event| {
+        if may_change(&event) {
+            stirred.notify_one();
+        }
+    });
     made.map_err(|error| warn!(%error, "no file events; changes are found by polling")).ok()
+}
+
+/// Whether content may have changed: any event says so, errors too, for what happened is for the
+/// content to say. Only reading changes nothing, and our own looks are reads: each would lead to
+/// the next one.
+fn may_change(event: &notify::Result<Event>) -> bool {
+    match event.as_ref().map(|event| event.kind) {
+        Ok(EventKind::Access(access)) => access == AccessKind::Close(AccessMode::Write),
+        Ok(_) | Err(_) => true,
+    }
 }
 
 /// Watches the folders. Repeated at every look, because a folder may have been another one then.
@@ -316,6 +330,20 @@ mod tests {
         })
         .await;
         assert_eq!(published, [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_look_does_not_lead_to_the_next_one() {
+        use notify::event::{CreateKind, ModifyKind, RenameMode};
+        let check = |kind: EventKind, want: bool| {
+            assert_eq!(may_change(&Ok(Event::new(kind))), want, "{kind:?}");
+        };
+        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), false);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), false);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), true);
+        check(EventKind::Create(CreateKind::Folder), true);
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::Both)), true);
+        assert!(may_change(&Err(notify::Error::generic("queue overflow"))));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -549,6 +549,18 @@ fn real_configurations_have_no_errors() {
     }
 }
 
+#[test]
+fn a_bottomless_or_exploding_file_is_refused() {
+    let mut exploding = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (n, below) in (0..12).enumerate() {
+        let list = vec![format!("*a{below}"); 10].join(", ");
+        exploding.extend([format!("a{}: &a{} [{list}]\n", n + 1, n + 1)]);
+    }
+    for text in ["[".repeat(5_000), "{a: ".repeat(5_000), "- ".repeat(5_000), exploding] {
+        assert!(compiled(&text).1.iter().any(Problem::is_fatal), "{text:.20}");
+    }
+}
+
 const SAMPLE: &str = r"
 x-usual: &usual {api_key: os.environ/KEY, rpm: '10'}
 model_list:

@@ -2,7 +2,9 @@
 
 pub mod account;
 pub mod admit;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod endpoint;
 pub mod exchange;
 pub mod lexicon;

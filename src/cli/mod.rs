@@ -1,0 +1,142 @@
+//! The command line: what can be asked of the binary, and what its flags mean.
+//!
+//! A flag wins over its environment variable, which wins over the file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The LLM gateway that rides in the pod: OpenAI API in front, every provider behind.
+#[derive(Debug, Parser)]
+#[command(name = "pillion", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pillion demo                      see it work: no key, no network, no file
+  pillion check config.yaml         every problem of a LiteLLM configuration, with its line
+  pillion serve -c config.yaml      the sidecar
+  OPENAI_API_KEY=… pillion serve    the sidecar for the providers whose keys are set
+
+Exit codes: 0 done, 1 the input is wrong, 2 the command line is wrong.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check configuration files: every problem with file, line, column and a hint
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Check),
+    /// Run the whole product with simulated providers inside: no key, no network, no file
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(Demo),
+    /// Run the sidecar
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  pillion check config.yaml
+  pillion check --format json *.yaml
+
+Exits with 1 where a file has an error; warnings do not count.";
+
+const DEMO_EXAMPLES: &str = "\
+Three deployments answer: one steady, one with a heavy latency tail, one that fails now and then.
+They are real HTTP servers on loopback, reached as any provider is.
+
+Example:
+  pillion demo
+  curl -s http://127.0.0.1:24080/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'";
+
+const SERVE_EXAMPLES: &str = "\
+Without a file, every provider whose key is in the environment becomes routable as `prefix/model`:
+OPENAI_API_KEY makes `openai/*`, ANTHROPIC_API_KEY makes `anthropic/*`, and so on.
+
+SIGTERM stops accepting and lets requests finish; a second signal ends at once.
+
+Examples:
+  pillion serve -c config.yaml
+  pillion serve -c /etc/pillion/config.yaml --admin 0.0.0.0:24081 --state-dir /var/lib/pillion";
+
+/// `pillion serve`.
+#[expect(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
+#[derive(Debug, Clone, Default, Args)]
+pub struct Serve {
+    /// The LiteLLM configuration file; changes are taken up while it runs
+    #[arg(short, long, value_name = "FILE", env = "PILLION_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where to serve the LLM API [default: 127.0.0.1:24080 and [::1]:24080]
+    #[arg(long, value_name = "ADDR", env = "PILLION_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
+    /// Where to serve health and metrics [default: 127.0.0.1:24081 and [::1]:24081]
+    #[arg(long, value_name = "ADDR", env = "PILLION_ADMIN", value_delimiter = ',')]
+    pub admin: Vec<SocketAddr>,
+    /// Where to keep the last good configuration, to start from when the file is broken
+    #[arg(long, value_name = "DIR", env = "PILLION_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `pillion demo`.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Where to serve the LLM API
+    #[arg(long, value_name = "ADDR", env = "PILLION_LISTEN", default_value = "127.0.0.1:24080")]
+    pub listen: SocketAddr,
+    /// Where to serve health and metrics
+    #[arg(long, value_name = "ADDR", env = "PILLION_ADMIN", default_value = "127.0.0.1:24081")]
+    pub admin: SocketAddr,
+}
+
+/// `pillion check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// The configuration files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How to print what was found
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How `check` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One JSON object per file
+    Json,
+    /// For people
+    Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let cli = Cli::parse_from([
+            "pillion",
+            "serve",
+            "-c",
+            "x.yaml",
+            "--listen",
+            "127.0.0.1:1,[::1]:1",
+        ]);
+        let Command::Serve(serve) = cli.command else { panic!() };
+        assert_eq!(serve.listen.len(), 2);
+        assert_eq!(serve.config, Some("x.yaml".into()));
+    }
+}

@@ -83,6 +83,7 @@ fn document<D>(
         master_key: settings::master_key(&general, environment),
         settings: settings::read(&pillion, &general),
     };
+    settings::check_open(&parts.settings, parts.master_key.as_ref(), &pillion);
     let drop_params = litellm.get("drop_params").flag();
     let common = Common {
         credentials: credentials(&top("credential_list")),
@@ -112,6 +113,7 @@ fn credentials<'a>(list: &Cursor<'a>) -> HashMap<&'a str, &'a Map<String, Value>
         let values = item.value.get("credential_values").and_then(Value::as_object);
         match (name, values) {
             (Some(name), Some(values)) => {
+                fields::check_variables(&item.get("credential_values"));
                 credentials.insert(name, values);
             }
             _ => item.error("a credential needs `credential_name` and `credential_values`", None),
@@ -167,7 +169,7 @@ fn unique(draft: &mut Draft<'_>, ids: &mut HashMap<Box<str>, String>) -> bool {
         let what = format!("the same as {other}: its share of the traffic counts twice");
         draft.at.with_scope(Scope::Field).warn(what, None);
     }
-    let free = (2..).map(|n| format!("{id}-{n}").into_boxed_str()).find(|id| !ids.contains_key(id));
+    let free = (2..=u16::MAX).map(|n| format!("{id}-{n}").into()).find(|id| !ids.contains_key(id));
     draft.spec.id = free.unwrap_or(id);
     ids.insert(draft.spec.id.clone(), place);
     true
@@ -212,10 +214,17 @@ fn tell(params: &Cursor<'_>, misfit: &Misfit) {
             (model, varies)
         }
     };
+    // The address may hold a password, and what a variable holds is not for logs.
+    let said = match (misfit, field.variable()) {
+        (Misfit::BaseInvalid(_), Some(variable)) => {
+            format!("the variable {variable} is not an http or https address")
+        }
+        _ => misfit.to_string(),
+    };
     if here_only {
-        field.warn(format!("{misfit}: this deployment is left out"), None);
+        field.warn(format!("{said}: this deployment is left out"), None);
     } else {
-        field.error(misfit.to_string(), None);
+        field.error(said, None);
     }
 }
 

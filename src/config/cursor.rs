@@ -4,7 +4,7 @@
 //! Lenient where LiteLLM is: quoted numbers, digits grouped by underscores, `yes` and `no`, null
 //! for absent. Messages never quote a value that came from a variable or that may be a key.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -20,18 +20,18 @@ pub(super) struct Issues<'a> {
     source: &'a Source,
     origins: &'a Origins,
     found: RefCell<Vec<Problem>>,
+    of_entries: Cell<usize>,
 }
 
 impl<'a> Issues<'a> {
     /// Nothing found yet.
     pub(super) fn new(source: &'a Source, origins: &'a Origins) -> Self {
-        Self { source, origins, found: RefCell::default() }
+        Self { source, origins, found: RefCell::default(), of_entries: Cell::new(0) }
     }
 
     /// How many errors there are so far that leave a deployment out.
     pub(super) fn errors_of_entries(&self) -> usize {
-        let found = self.found.borrow();
-        found.iter().filter(|it| it.is_error() && it.scope == Scope::Entry).count()
+        self.of_entries.get()
     }
 
     /// Everything that was found.
@@ -42,6 +42,9 @@ impl<'a> Issues<'a> {
     fn tell(&self, path: &str, what: String, manner: (Severity, Scope), hint: Option<String>) {
         let (file, (line, column)) = self.source.locate(path);
         let (severity, scope) = manner;
+        if manner == (Severity::Error, Scope::Entry) {
+            self.of_entries.set(self.of_entries.get() + 1);
+        }
         let path = path.to_owned();
         let problem = Problem { file, line, column, path, severity, scope, what, hint };
         self.found.borrow_mut().push(problem);
@@ -286,7 +289,7 @@ mod tests {
     use super::*;
 
     /// Reads `value` as the field `router_settings.x`; the reading, and what was found wrong.
-    fn read<T>(value: &str, take: impl Fn(&Cursor<'_>) -> T) -> (T, Vec<String>) {
+    fn read<T>(value: &str, take: fn(&Cursor<'_>) -> T) -> (T, Vec<String>) {
         let root = serde_json::from_str(&format!(r#"{{"router_settings":{{"x":{value}}}}}"#));
         let source = Source::of(root.unwrap(), "test");
         let origins = Origins::default();
@@ -294,6 +297,26 @@ mod tests {
         let taken =
             take(&Cursor::top(&source.root, "router_settings", Scope::File, &issues).get("x"));
         (taken, issues.into_found().into_iter().map(|problem| problem.what).collect())
+    }
+
+    // Named, because a method of a type with a lifetime is no function of any lifetime.
+    fn number(it: &Cursor<'_>) -> Option<f64> {
+        it.number()
+    }
+    fn count(it: &Cursor<'_>) -> Option<u32> {
+        it.count()
+    }
+    fn flag(it: &Cursor<'_>) -> Option<bool> {
+        it.flag()
+    }
+    fn duration(it: &Cursor<'_>) -> Option<Duration> {
+        it.duration()
+    }
+    fn seconds(it: &Cursor<'_>) -> Option<Duration> {
+        it.seconds()
+    }
+    fn texts(it: &Cursor<'_>) -> Vec<Box<str>> {
+        it.texts()
     }
 
     #[test]
@@ -306,22 +329,22 @@ mod tests {
             ("2.5", 2.5),
             ("\" 7 \"", 7.0),
         ] {
-            assert_eq!(read(value, Cursor::number), (Some(want), vec![]), "{value}");
+            assert_eq!(read(value, number), (Some(want), vec![]), "{value}");
         }
-        assert_eq!(read("null", Cursor::number), (None, vec![]));
+        assert_eq!(read("null", number), (None, vec![]));
         for value in ["\"abc\"", "\"inf\"", "\"\"", "true", "[1]", "{}", "\"1_\"", "\"NaN\""] {
-            let (taken, problems) = read(value, Cursor::number);
+            let (taken, problems) = read(value, number);
             assert_eq!((taken, problems.len()), (None, 1), "{value}");
         }
     }
 
     #[test]
     fn what_was_found_and_what_was_expected_are_both_told() {
-        let (_, problems) = read("\"abc\"", Cursor::number);
+        let (_, problems) = read("\"abc\"", number);
         assert_eq!(problems, ["expected a number, found the string `abc`"]);
-        let (_, problems) = read("-1", Cursor::count);
+        let (_, problems) = read("-1", count);
         assert_eq!(problems, ["expected a whole number from zero up, found -1"]);
-        let (_, problems) = read("1.5", Cursor::count);
+        let (_, problems) = read("1.5", count);
         assert_eq!(problems.len(), 1);
     }
 
@@ -334,10 +357,10 @@ mod tests {
             ("0", false),
             ("\"True\"", true),
         ] {
-            assert_eq!(read(value, Cursor::flag), (Some(want), vec![]), "{value}");
+            assert_eq!(read(value, flag), (Some(want), vec![]), "{value}");
         }
-        assert_eq!(read("\"maybe\"", Cursor::flag).1.len(), 1);
-        assert_eq!(read("2", Cursor::flag).1.len(), 1);
+        assert_eq!(read("\"maybe\"", flag).1.len(), 1);
+        assert_eq!(read("2", flag).1.len(), 1);
     }
 
     #[test]
@@ -350,17 +373,17 @@ mod tests {
             ("0.5", 500),
         ] {
             let want = Some(Duration::from_millis(want));
-            assert_eq!(read(value, Cursor::duration), (want, vec![]), "{value}");
+            assert_eq!(read(value, duration), (want, vec![]), "{value}");
         }
-        assert_eq!(read("\"5 weeks\"", Cursor::duration).1.len(), 1);
-        assert_eq!(read("1e300", Cursor::seconds).1.len(), 1);
-        assert_eq!(read("-5", Cursor::seconds).1.len(), 1);
+        assert_eq!(read("\"5 weeks\"", duration).1.len(), 1);
+        assert_eq!(read("1e300", seconds).1.len(), 1);
+        assert_eq!(read("-5", seconds).1.len(), 1);
     }
 
     #[test]
     fn one_text_stands_for_a_list_of_it() {
-        assert_eq!(read("\"a\"", Cursor::texts).0, ["a".into()]);
-        assert_eq!(read("[\"a\", 5]", Cursor::texts).0, ["a".into(), "5".into()]);
-        assert_eq!(read("{}", Cursor::texts).1.len(), 1);
+        assert_eq!(read("\"a\"", texts).0, ["a".into()]);
+        assert_eq!(read("[\"a\", 5]", texts).0, ["a".into(), "5".into()]);
+        assert_eq!(read("{}", texts).1.len(), 1);
     }
 }

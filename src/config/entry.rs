@@ -118,7 +118,13 @@ fn complete(
 
 /// One set of parameters per organization where there is a list of them.
 fn per_organization(params: Map<String, Value>) -> Vec<Map<String, Value>> {
-    let Some(Value::Array(several)) = params.get("organization") else { return vec![params] };
+    let several = match params.get("organization") {
+        Some(Value::Array(several)) if !several.is_empty() => several,
+        Some(Value::Array(_)) => {
+            return vec![params.into_iter().filter(|(name, _)| name != "organization").collect()];
+        }
+        _ => return vec![params],
+    };
     let with = |organization: &Value| {
         let mut params = params.clone();
         params.insert("organization".to_owned(), organization.clone());
@@ -131,9 +137,8 @@ fn per_organization(params: Map<String, Value>) -> Vec<Map<String, Value>> {
 fn tell(params: &Cursor<'_>, info: &Cursor<'_>) {
     for (name, field) in params.fields() {
         let field = field.with_scope(Scope::Field);
-        if let Some(variable) = field.missing_variable().filter(|_| name != "model") {
-            let what = format!("the variable {variable} is not set: no `{name}`");
-            field.warn(what, Some(format!("set {variable}")));
+        if name != "model" {
+            fields::absent_here(name, &field);
         }
         match known::PARAMS.standing(name) {
             Some(standing) => fields::known_but(name, &field, standing),

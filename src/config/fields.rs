@@ -4,6 +4,8 @@
 //! it in silence, and the writer meant something else. Close to nothing it is a warning, since
 //! LiteLLM ignores it too and the file works there. Either way the rest of the file is served.
 
+use serde_json::Value;
+
 use super::cursor::Cursor;
 use super::known::{self, Section, Standing};
 use super::problem::Scope;
@@ -20,16 +22,50 @@ pub(super) fn check(section: &Cursor<'_>, table: &Section) {
     for (name, field) in section.fields() {
         let field = field.with_scope(Scope::Field);
         match table.standing(name) {
-            Some(Standing::Acted | Standing::Body) => {}
+            Some(Standing::Acted | Standing::Body) => absent_here(name, &field),
             Some(standing) => known_but(name, &field, standing),
             None => unknown(name, &field, table),
         }
     }
 }
 
+/// Tells about every field whose variable is not set.
+pub(super) fn check_variables(section: &Cursor<'_>) {
+    for (name, field) in section.fields() {
+        absent_here(name, &field.with_scope(Scope::Field));
+    }
+}
+
+/// Tells about a field whose variable is not set.
+pub(super) fn absent_here(name: &str, field: &Cursor<'_>) {
+    // Without a master key nobody is asked for one: `settings` says so in words of its own.
+    if let Some(variable) = field.missing_variable().filter(|_| name != "master_key") {
+        let what = format!("the variable {variable} is not set: no `{name}`");
+        field.warn(what, Some(format!("set {variable}")));
+    }
+}
+
+/// Fields that are on unless they are turned off, so that `false` asks for something.
+const ON_BY_DEFAULT: [&str; 7] = [
+    "enforce_fallback_model_access",
+    "expose_router_debug_in_errors",
+    "fallback_on_unsupported_params",
+    "health_check_details",
+    "require_auth_for_metrics_endpoint",
+    "ssl_verify",
+    "user_url_validation",
+];
+
 /// Tells about a field that LiteLLM knows and Pillion does not act on.
 pub(super) fn known_but(name: &str, field: &Cursor<'_>, standing: Standing) {
-    if field.is_absent() || field.value.as_bool() == Some(false) {
+    let asks_nothing = match field.value {
+        Value::Null => true,
+        Value::Bool(on) => !on && !ON_BY_DEFAULT.contains(&name),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Number(_) | Value::String(_) => false,
+    };
+    if asks_nothing {
         return;
     }
     match standing {

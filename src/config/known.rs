@@ -109,7 +109,6 @@ pub(super) static LITELLM: Section = Section(&[
     ("custom_provider_map", Known),
     ("datadog_llm_observability_params", Known),
     ("datadog_params", Known),
-    ("debug", Inert),
     ("default_fallbacks", Acted),
     ("default_in_memory_ttl", Known),
     ("default_internal_user_params", Known),
@@ -145,7 +144,6 @@ pub(super) static LITELLM: Section = Section(&[
     ("json_logs", Inert),
     ("key_generation_settings", Known),
     ("langfuse_default_tags", Known),
-    ("log_level", Inert),
     ("log_raw_request_response", Known),
     ("max_budget", Known),
     ("max_end_user_budget", Known),
@@ -198,7 +196,6 @@ pub(super) static LITELLM: Section = Section(&[
     ("user_url_validation", Known),
     ("validate_end_user_id_in_db", Known),
     ("vector_store_registry", Known),
-    ("verbose", Inert),
     ("websearch_interception_params", Known),
 ]);
 

@@ -16,10 +16,11 @@ pub(super) fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("last-good.yaml")
 }
 
-/// Keeps the file at `path` with all it includes; a crash midway leaves the one before.
-pub(super) fn keep(path: &Path, state_dir: &Path) -> io::Result<()> {
+/// Keeps the file at `path` with all it includes, if its hash is still the one that was loaded; a
+/// crash midway leaves the one before.
+pub(super) fn keep(path: &Path, state_dir: &Path, hash: &str) -> io::Result<()> {
     let (source, problems) = Source::read(path);
-    if problems.iter().any(super::Problem::is_fatal) {
+    if source.hash != hash || problems.iter().any(super::Problem::is_fatal) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it changed while it was kept"));
     }
     let text = raw::write(&Value::Object(source.root))

@@ -24,6 +24,9 @@ impl Index {
         for step in Parser::new_from_str(text) {
             let Ok((event, span)) = step else { break };
             walk.take(&event, span);
+            if walk.frames.len() > DEEPEST {
+                break;
+            }
         }
         walk.index
     }
@@ -40,6 +43,9 @@ impl Index {
         }
     }
 }
+
+// As deep as the reader of values goes; below that a text is refused, and paths would only grow.
+const DEEPEST: usize = 128;
 
 /// The path of a key below `path`.
 pub(super) fn child(path: &str, key: &str) -> String {

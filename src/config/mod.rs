@@ -1,8 +1,7 @@
 //! The configuration: LiteLLM's `config.yaml` and one section of our own, to a [`Snapshot`].
 //!
-//! The way: [`source`] reads the files and joins them, [`reference`] puts in what stands in the
-//! environment, [`check`](mod@check) turns the document into parts, and [`load`] into a
-//! snapshot. All problems are collected, each with its line.
+//! The way: `source` reads the files and joins them, [`reference`](mod@reference) puts in what stands in the
+//! environment, `check` turns the document into parts, and [`load`] those into a snapshot. All problems are collected, each with its line.
 //!
 //! What an error does when the file is *served* depends on its [`Scope`]; `pillion check` fails
 //! on every error alike.
@@ -35,6 +34,8 @@ mod raw;
 pub mod reference;
 pub mod report;
 mod router;
+#[cfg(test)]
+mod rules;
 pub mod settings;
 pub mod snapshot;
 mod source;
@@ -151,5 +152,58 @@ fn snapshot(parts: Parts<Deployment>, hash: &str) -> Snapshot {
         deployments: parts.deployments.into(),
         master_key: parts.master_key,
         settings: parts.settings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_one_error() {
+        let problems = load(Path::new("/nowhere/config.yaml"), &|_| None).unwrap_err();
+        assert!(matches!(problems.as_slice(), [only] if only.is_fatal()), "{problems:?}");
+        assert_eq!(check(Path::new("/nowhere/config.yaml"), &|_| None), problems);
+    }
+
+    #[test]
+    fn a_file_of_which_no_deployment_can_be_used_is_refused() {
+        let (_folder, path) = file(
+            "model_list:\n  - model_name: a\n    litellm_params: {model: nobody-is-called-so/x}\n",
+        );
+        let problems = load(&path, &|_| None).unwrap_err();
+        assert!(problems.iter().any(|it| it.what.contains("none of the 1")), "{problems:?}");
+    }
+
+    #[test]
+    fn a_slip_in_a_field_is_an_error_for_check_and_does_not_stop_serving() {
+        let (_folder, path) = file("router_settings: {num_retrys: 3}\n");
+        assert_eq!(report::exit_code(&check(&path, &|_| None)), 1);
+        let loaded = load(&path, &|_| None).unwrap();
+        assert!(loaded.warnings.iter().any(Problem::is_error));
+        assert_eq!(loaded.files, [path]);
+        assert_eq!((loaded.snapshot.generation, loaded.snapshot.hash.len()), (1, 64));
+    }
+
+    #[test]
+    fn broken_yaml_keeps_its_line_and_column() {
+        let (_folder, path) = file("model_list:\n  - model_name: a\n bad: [\n");
+        let problems = check(&path, &|_| None);
+        let [only] = problems.as_slice() else { panic!("{problems:?}") };
+        assert!(only.is_fatal() && only.line >= 3 && only.column > 0, "{only}");
+    }
+
+    #[test]
+    fn errors_come_first_and_then_lines_count() {
+        let (_folder, path) = file("banana: 1\nrouter_settings: {num_retrys: 3}\nmodel_list: []\n");
+        let lines: Vec<_> = check(&path, &|_| None).iter().map(|it| it.line).collect();
+        assert_eq!(lines, [2, 1, 3]);
     }
 }

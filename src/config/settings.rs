@@ -124,6 +124,16 @@ pub(super) fn read(pillion: &Cursor<'_>, general: &Cursor<'_>) -> Settings {
     }
 }
 
+/// Warns where the LLM API is open to other machines and asks nobody for a key.
+pub(super) fn check_open(settings: &Settings, key: Option<&Secret>, pillion: &Cursor<'_>) {
+    let beyond = settings.listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = beyond.filter(|_| key.is_none()) {
+        let what = format!("{address} is open to other machines and asks nobody for a key");
+        let hint = "set `general_settings.master_key`, or listen on 127.0.0.1";
+        pillion.get("listen").warn(what, Some(hint.to_owned()));
+    }
+}
+
 /// `general_settings.master_key`, else the variable `LITELLM_MASTER_KEY`.
 pub(super) fn master_key(general: &Cursor<'_>, environment: Environment<'_>) -> Option<Secret> {
     let field = general.get("master_key");
@@ -144,10 +154,10 @@ pub(super) fn master_key(general: &Cursor<'_>, environment: Environment<'_>) -> 
 fn limits(field: &Cursor<'_>, megabytes: &Cursor<'_>) -> Limits {
     fields::check(field, &LIMITS);
     let usual = Limits::default();
-    let size = |name: &str| field.get(name).count().map(|count| count as usize);
-    let time = |name: &str| field.get(name).duration();
+    let size = |name: &str| some(&field.get(name), field.get(name).count()).map(|it| it as usize);
+    let time = |name: &str| some(&field.get(name), field.get(name).duration());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-    let megabytes = megabytes.amount().map(|mb| (mb * 1_048_576.0) as usize);
+    let megabytes = megabytes.amount().map(|mb| (mb * 1_048_576.0) as usize).filter(|it| *it > 0);
     Limits {
         max_body_bytes: megabytes
             .or_else(|| size("max_body_bytes"))
@@ -157,6 +167,12 @@ fn limits(field: &Cursor<'_>, megabytes: &Cursor<'_>) -> Limits {
         head_timeout: time("head_timeout").unwrap_or(usual.head_timeout),
         body_timeout: time("body_timeout").unwrap_or(usual.body_timeout),
     }
+}
+
+/// A limit that lets something through: with none at all every request would be refused.
+fn some<T: Default + PartialEq>(field: &Cursor<'_>, limit: Option<T>) -> Option<T> {
+    let limit = limit?;
+    if limit == T::default() { field.expected("more than zero", field.value) } else { Some(limit) }
 }
 
 fn log(field: &Cursor<'_>) -> Log {
@@ -188,12 +204,11 @@ fn addresses(field: &Cursor<'_>) -> Option<Vec<SocketAddr>> {
     }
     let mut addresses = Vec::new();
     for text in field.texts() {
-        match text.parse() {
-            Ok(address) => addresses.push(address),
-            Err(_) => {
-                let hint = "an IP address and a port, such as 127.0.0.1:24080 or [::1]:24080";
-                field.error(format!("`{text}` is not an address"), Some(hint.to_owned()));
-            }
+        if let Ok(address) = text.parse() {
+            addresses.push(address);
+        } else {
+            let hint = "an IP address and a port, such as 127.0.0.1:24080 or [::1]:24080";
+            field.error(format!("`{text}` is not an address"), Some(hint.to_owned()));
         }
     }
     Some(addresses).filter(|addresses| !addresses.is_empty())

@@ -6,7 +6,7 @@ import anthropic
 import fake as provider
 import openai
 import pytest
-from conftest import HELLO, KEY, deployment
+from pillion import HELLO, KEY, deployment
 
 CLAUDE = "anthropic/claude-sonnet-4-5"
 ASK = {"model": "claude", "max_tokens": 64, "messages": HELLO}
@@ -20,7 +20,7 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 
 
 def test_a_message_passes(gateway, lane):
-    got = gateway(deployment("claude", lane, CLAUDE)).anthropic().messages.create(**ASK, system="be brief", temperature=0.2)
+    got = gateway(deployment("claude", lane, CLAUDE)).anthropic().messages.create(**ASK, system="be brief", extra_body={"temperature": 0.2})
     assert got.content[0].text == "Hello from Claude." and got.stop_reason == "end_turn" and got.model == "claude"
     assert (got.usage.input_tokens, got.usage.output_tokens) == (12, 6)
     assert lane.last.json == {**ASK, "model": "claude-sonnet-4-5", "system": "be brief", "temperature": 0.2}
@@ -341,7 +341,7 @@ def speak(gateway, lane, **how):
 
 
 def test_a_message_becomes_a_chat(gateway, lane):
-    got = speak(gateway, lane, system="be brief", temperature=0.4, stop_sequences=["END"])
+    got = speak(gateway, lane, system="be brief", stop_sequences=["END"], extra_body={"temperature": 0.4})
     assert got.type == "message" and got.role == "assistant" and got.model == "gpt"
     assert got.content[0].text == "Hello from upstream." and got.stop_reason == "end_turn"
     assert (got.usage.input_tokens, got.usage.output_tokens) == (11, 7)

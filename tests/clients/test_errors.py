@@ -7,7 +7,7 @@ import fake as provider
 import httpx
 import openai
 import pytest
-from conftest import HELLO, KEY, deployment
+from pillion import HELLO, KEY, deployment
 
 CLASSES = [
     (400, openai.BadRequestError), (401, openai.AuthenticationError), (403, openai.PermissionDeniedError),

@@ -11,7 +11,7 @@ import fake as provider
 import httpx
 import openai
 import pytest
-from conftest import HELLO, KEY, deployment, until
+from pillion import HELLO, KEY, deployment, until
 
 MASTER = "sk-master-2d9b"
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import fake as provider
 import pytest
-from conftest import HELLO, KEY, deployment
+from pillion import HELLO, KEY, deployment
 
 TOOLS = [
     {"type": "function", "function": {"name": name, "description": "d", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}

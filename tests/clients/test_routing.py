@@ -7,7 +7,7 @@ from collections import Counter
 import fake as provider
 import openai
 import pytest
-from conftest import HELLO, deployment, until
+from pillion import HELLO, deployment, until
 
 BAD = [{"role": "user", "content": "x"}]
 

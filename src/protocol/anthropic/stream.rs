@@ -1,0 +1,353 @@
+//! Messages events, to and from the steps of the hub.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Value, json};
+
+use super::write::Key;
+use super::{JSON_TOOL, answer, stop_of, stop_reason};
+use crate::protocol::turn::{Answer, Delta, Listener, Speaker, Stop};
+use crate::protocol::{Dialect, Fault, Garbled, Usage, sse};
+
+/// Understands Messages.
+#[derive(Debug)]
+pub struct Heard {
+    key: Key,
+    calls: usize,
+    block: Block,
+    usage: Usage,
+    counted: bool,
+    stopped: bool,
+}
+
+/// The block that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Call {
+        number: usize,
+        empty: bool,
+    },
+    Json,
+    Plain,
+    /// A block of the provider's own tools.
+    Skipped,
+}
+
+impl Heard {
+    /// `key` comes from the request; see [`super::write::Spoken`].
+    pub fn new(key: Key) -> Self {
+        Self {
+            key,
+            calls: 0,
+            block: Block::Plain,
+            usage: Usage::default(),
+            counted: false,
+            stopped: false,
+        }
+    }
+
+    fn opened(&mut self, block: &Value, deltas: &mut Vec<Delta>) {
+        let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
+        let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        self.block = Block::Plain;
+        match text("type") {
+            "text" => deltas.extend(filled(text("text")).map(Delta::Text)),
+            "thinking" => {
+                deltas.extend(filled(text("thinking")).map(Delta::Thought));
+                deltas.extend(filled(text("signature")).map(Delta::Signature));
+            }
+            "redacted_thinking" => deltas.push(Delta::Redacted(text("data").to_owned())),
+            "tool_use" if self.key.json_tool && text("name") == JSON_TOOL => {
+                self.block = Block::Json;
+                deltas.extend(whole_input(block).map(Delta::Text));
+            }
+            "tool_use" => {
+                let number = self.calls;
+                self.calls += 1;
+                let name = self.key.names.known(text("name")).to_owned();
+                deltas.push(Delta::Call { number, id: text("id").to_owned(), name });
+                let whole = whole_input(block);
+                self.block = Block::Call { number, empty: whole.is_none() };
+                deltas.extend(whole.map(|whole| Delta::Arguments(number, whole)));
+            }
+            _ => self.block = Block::Skipped,
+        }
+    }
+
+    fn more(&mut self, delta: &Value, deltas: &mut Vec<Delta>) {
+        let text = |name: &str| {
+            let text = delta.get(name).and_then(Value::as_str).unwrap_or_default();
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        match delta.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "text_delta" => deltas.extend(text("text").map(Delta::Text)),
+            "thinking_delta" => deltas.extend(text("thinking").map(Delta::Thought)),
+            "signature_delta" => deltas.extend(text("signature").map(Delta::Signature)),
+            "input_json_delta" => match (&mut self.block, text("partial_json")) {
+                (Block::Json, Some(more)) => deltas.push(Delta::Text(more)),
+                (Block::Call { number, empty }, Some(more)) => {
+                    *empty = false;
+                    deltas.push(Delta::Arguments(*number, more));
+                }
+                (Block::Plain | Block::Skipped, _) | (_, None) => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn closed(&mut self, deltas: &mut Vec<Delta>) {
+        if let Block::Call { number, empty: true } = self.block {
+            deltas.push(Delta::Arguments(number, "{}".to_owned()));
+        }
+        self.block = Block::Plain;
+    }
+
+    fn count(&mut self, usage: Option<&Value>) {
+        if let Some(usage) = usage {
+            self.counted |= self.usage.merge_anthropic(usage.to_string().as_bytes());
+        }
+    }
+}
+
+/// The input of a call that came whole with its block, as compatible servers send it.
+fn whole_input(block: &Value) -> Option<String> {
+    let input = block.get("input")?.as_object()?;
+    (!input.is_empty()).then(|| Value::Object(input.clone()).to_string())
+}
+
+impl Listener for Heard {
+    fn answer(&mut self, body: &[u8]) -> Result<Answer, Garbled> {
+        answer::read(body, &self.key)
+    }
+
+    fn event(&mut self, event: &[u8]) -> Result<Vec<Delta>, Garbled> {
+        let mut deltas = Vec::new();
+        let Some(data) = sse::data(event).filter(|data| !data.trim_ascii().is_empty()) else {
+            return Ok(deltas);
+        };
+        let json: Value =
+            serde_json::from_slice(&data).map_err(|error| Garbled(error.to_string()))?;
+        let none = Value::Null;
+        match json.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "message_start" => {
+                let message = json.get("message").unwrap_or(&none);
+                self.count(message.get("usage"));
+                let id = message.get("id").and_then(Value::as_str).unwrap_or_default();
+                deltas.push(Delta::Start(id.to_owned()));
+            }
+            "content_block_start" => {
+                self.opened(json.get("content_block").unwrap_or(&none), &mut deltas);
+            }
+            "content_block_delta" => self.more(json.get("delta").unwrap_or(&none), &mut deltas),
+            "content_block_stop" => self.closed(&mut deltas),
+            "message_delta" => {
+                self.count(json.get("usage"));
+                let text = |name: &str| json.pointer(name).and_then(Value::as_str);
+                let reason = text("/delta/stop_reason").filter(|_| !self.stopped);
+                if let Some(reason) = reason {
+                    self.stopped = true;
+                    let stop = stop_of(reason, text("/delta/stop_sequence"));
+                    deltas.push(Delta::Stop(answer::settled(stop, &self.key, self.calls > 0)));
+                }
+                if self.counted {
+                    deltas.push(Delta::Usage(self.usage));
+                }
+            }
+            "error" => deltas.push(Delta::Fault(Fault::read(&data))),
+            // `ping`, `message_stop`, and whatever comes later.
+            _ => {}
+        }
+        Ok(deltas)
+    }
+}
+
+/// Says Messages.
+#[derive(Debug)]
+pub struct Said {
+    model: Box<str>,
+    /// How many blocks are closed.
+    index: usize,
+    open: Option<Open>,
+    /// Calls that began while another was still being said.
+    waiting: VecDeque<Waiting>,
+    stop: Stop,
+    usage: Usage,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Open {
+    Call { number: usize, so_far: String },
+    Text,
+    Thought,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: usize,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Said {
+    /// For a client that asked for `model`.
+    pub fn new(model: &str) -> Self {
+        Self {
+            model: model.into(),
+            index: 0,
+            open: None,
+            waiting: VecDeque::new(),
+            stop: Stop::End,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Closes what is open and opens a block, unless one of its kind is open already.
+    fn turn_to(&mut self, open: Open, block: &Value, out: &mut BytesMut) {
+        if self.open.as_ref() == Some(&open) {
+            return;
+        }
+        self.flush(out);
+        self.start(open, block, out);
+    }
+
+    fn start(&mut self, open: Open, block: &Value, out: &mut BytesMut) {
+        self.close(out);
+        let index = self.index;
+        say("content_block_start", &json!({"index": index, "content_block": block}), out);
+        self.open = Some(open);
+    }
+
+    fn more(&self, delta: &Value, out: &mut BytesMut) {
+        say("content_block_delta", &json!({"index": self.index, "delta": delta}), out);
+    }
+
+    fn close(&mut self, out: &mut BytesMut) {
+        if self.open.take().is_some() {
+            say("content_block_stop", &json!({"index": self.index}), out);
+            self.index += 1;
+        }
+    }
+
+    /// Blocks come one after the other, but calls may come mixed: the later ones wait.
+    fn call(&mut self, call: Waiting, out: &mut BytesMut) {
+        let busy = match &self.open {
+            Some(Open::Call { so_far, .. }) => !is_whole(so_far),
+            Some(Open::Text | Open::Thought) | None => false,
+        };
+        if busy || !self.waiting.is_empty() {
+            self.waiting.push_back(call);
+        } else {
+            self.start_call(call, out);
+        }
+    }
+
+    fn start_call(&mut self, call: Waiting, out: &mut BytesMut) {
+        let block = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
+        self.start(Open::Call { number: call.number, so_far: String::new() }, &block, out);
+        if !call.arguments.is_empty() {
+            self.arguments(call.number, &call.arguments, out);
+        }
+    }
+
+    fn arguments(&mut self, number: usize, more: &str, out: &mut BytesMut) {
+        match &mut self.open {
+            Some(Open::Call { number: open, so_far }) if *open == number => {
+                so_far.push_str(more);
+                self.more(&json!({"type": "input_json_delta", "partial_json": more}), out);
+            }
+            _ => {
+                if let Some(call) = self.waiting.iter_mut().find(|call| call.number == number) {
+                    call.arguments.push_str(more);
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, out: &mut BytesMut) {
+        while let Some(call) = self.waiting.pop_front() {
+            self.start_call(call, out);
+        }
+    }
+}
+
+fn is_whole(json: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
+}
+
+fn say(name: &str, fields: &Value, out: &mut BytesMut) {
+    let mut event = json!({"type": name});
+    if let (Value::Object(event), Value::Object(fields)) = (&mut event, fields) {
+        event.extend(fields.clone());
+    }
+    out.extend_from_slice(format!("event: {name}\ndata: {event}\n\n").as_bytes());
+}
+
+impl Speaker for Said {
+    fn answer(&mut self, answer: Answer) -> Bytes {
+        Bytes::from(answer::write(&answer, &self.model).to_string())
+    }
+
+    fn delta(&mut self, delta: Delta, out: &mut BytesMut) {
+        let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
+        match delta {
+            Delta::Start(theirs) => {
+                let mut message = answer::write(
+                    &Answer {
+                        id: theirs,
+                        parts: Vec::new(),
+                        stop: Stop::End,
+                        usage: Some(Usage::default()),
+                    },
+                    &self.model,
+                );
+                if let Some(reason) = message.get_mut("stop_reason") {
+                    *reason = Value::Null;
+                }
+                say("message_start", &json!({"message": message}), out);
+            }
+            Delta::Text(text) => {
+                self.turn_to(Open::Text, &json!({"type": "text", "text": ""}), out);
+                self.more(&json!({"type": "text_delta", "text": text}), out);
+            }
+            Delta::Thought(text) => {
+                self.turn_to(Open::Thought, &thinking, out);
+                self.more(&json!({"type": "thinking_delta", "thinking": text}), out);
+            }
+            Delta::Signature(seal) => {
+                self.turn_to(Open::Thought, &thinking, out);
+                self.more(&json!({"type": "signature_delta", "signature": seal}), out);
+                // What is sealed is complete.
+                self.close(out);
+            }
+            Delta::Redacted(data) => {
+                self.flush(out);
+                let block = json!({"type": "redacted_thinking", "data": data});
+                self.start(Open::Thought, &block, out);
+                self.close(out);
+            }
+            Delta::Call { number, id, name } => {
+                self.call(Waiting { number, id, name, arguments: String::new() }, out);
+            }
+            Delta::Arguments(number, more) => self.arguments(number, &more, out),
+            Delta::Stop(stop) => self.stop = stop,
+            Delta::Usage(usage) => self.usage = usage,
+            Delta::Fault(fault) => {
+                let kind = if fault.kind.is_empty() { "api_error" } else { &fault.kind };
+                let fault = Fault { kind: kind.to_owned(), ..fault };
+                out.extend_from_slice(&fault.event(Dialect::Anthropic));
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) {
+        self.flush(out);
+        self.close(out);
+        let (reason, sequence) = stop_reason(&self.stop);
+        let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
+        let usage = answer::usage(&self.usage);
+        say("message_delta", &json!({"delta": delta, "usage": usage}), out);
+        say("message_stop", &json!({}), out);
+    }
+}

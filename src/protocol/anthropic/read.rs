@@ -96,10 +96,15 @@ fn part(block: &Value, path: String) -> Result<Part, Unsaid> {
     let kind = match text("type").as_deref().unwrap_or_default() {
         "text" => Kind::Text(need("text")?),
         "image" => Kind::Image(source(block, &path)?),
-        "document" => match block.pointer("/source/content") {
-            Some(_) => Kind::Native(block.clone()),
-            None => Kind::Document { source: source(block, &path)?, title: text("title") },
-        },
+        "document" => {
+            let source = match block.pointer("/source/content") {
+                Some(content) => Source::Text(text_of(content).ok_or_else(|| {
+                    wrong(&path, "a document of other blocks than text cannot be carried")
+                })?),
+                None => source(block, &path)?,
+            };
+            Kind::Document { source, title: text("title") }
+        }
         "thinking" => Kind::Thought { text: need("thinking")?, signature: text("signature") },
         "redacted_thinking" => Kind::Redacted(need("data")?),
         "tool_use" => Kind::Call(Call {
@@ -116,6 +121,16 @@ fn part(block: &Value, path: String) -> Result<Part, Unsaid> {
     };
     let cache = block.get("cache_control").filter(|mark| !mark.is_null()).cloned();
     Ok(Part { kind, cache, path })
+}
+
+/// The words of a document that is given in blocks.
+fn text_of(content: &Value) -> Option<String> {
+    if let Some(text) = content.as_str() {
+        return Some(text.to_owned());
+    }
+    let words = |block: &Value| block.get("text").and_then(Value::as_str).map(str::to_owned);
+    let all: Option<Vec<String>> = content.as_array()?.iter().map(words).collect();
+    all.map(|all| all.join("\n\n"))
 }
 
 fn source(block: &Value, path: &str) -> Result<Source, Unsaid> {

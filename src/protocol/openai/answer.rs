@@ -94,8 +94,11 @@ fn called(call: &Value, at: usize) -> Result<Call, Garbled> {
         .ok_or_else(|| Garbled(format!("tool call {at} names no function")))?
         .to_owned();
     let arguments = match call.pointer("/function/arguments") {
-        Some(Value::String(text)) if !text.trim().is_empty() => serde_json::from_str(text)
-            .map_err(|_| Garbled(format!("the arguments of tool call {at} are no JSON")))?,
+        // What the limit of tokens has cut off, or a small model has bungled, stays a text, so
+        // that the client can see it.
+        Some(Value::String(text)) if !text.trim().is_empty() => {
+            serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone()))
+        }
         Some(object @ Value::Object(_)) => object.clone(),
         _ => Value::Object(Map::new()),
     };
@@ -123,7 +126,7 @@ pub fn write(answer: Answer, model: &str, created: u64) -> Value {
                 "index": calls.len(),
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments.to_string()},
+                "function": {"name": call.name, "arguments": arguments(&call.arguments)},
             })),
             Kind::Document { .. } | Kind::Image(_) | Kind::Native(_) | Kind::Outcome { .. } => {}
         }
@@ -155,6 +158,10 @@ pub fn write(answer: Answer, model: &str, created: u64) -> Value {
         }],
         "usage": usage(&answer.usage.unwrap_or_default()),
     })
+}
+
+fn arguments(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Adds a field to an object.

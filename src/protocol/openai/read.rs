@@ -145,6 +145,13 @@ fn part(item: &Value, path: String) -> Result<Part, Unsaid> {
             Kind::Image(located(url.ok_or_else(|| wrong(&path, "its `url` is missing"))?, &path)?)
         }
         "file" => file(inner, &path)?,
+        // Mistral's way.
+        "document_url" => {
+            let url = inner.as_str().or_else(|| inner.get("url").and_then(Value::as_str));
+            let source = located(url.ok_or_else(|| wrong(&path, "its address is missing"))?, &path)?;
+            let title = item.get("document_name").and_then(Value::as_str).map(str::to_owned);
+            Kind::Document { source, title }
+        }
         "input_audio" => return Err(wrong(&path, "audio is not taken; send a transcript as text")),
         "video_url" | "input_video" => return Err(wrong(&path, "video is not taken")),
         // Clients that know what is behind send its own blocks.

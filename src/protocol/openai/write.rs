@@ -125,7 +125,8 @@ fn user(turn: &Turn, out: &mut Vec<Value>) -> Result<(), Unsaid> {
                 let mut text = if *failed { FAILED.to_owned() } else { String::new() };
                 for inner in parts {
                     match &inner.kind {
-                        Kind::Text(more) => text.push_str(more),
+                        Kind::Text(more)
+                        | Kind::Document { source: Source::Text(more), .. } => text.push_str(more),
                         Kind::Image(_) | Kind::Document { .. } => {
                             let label = format!("From the result of tool call {id}:");
                             behind.push(json!({"type": "text", "text": label}));

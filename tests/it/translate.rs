@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use pillion::protocol::anthropic::write::{Abilities, Key};
 use pillion::protocol::turn::{Bridge, Leniency, Unsaid};
 use pillion::protocol::{Translator as _, Usage, anthropic, openai, sse};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration")]
@@ -121,8 +122,7 @@ fn recorded(message: &Value) -> Said {
     .to_owned();
     let usage = |name: &str| message["usage"][name].as_u64().unwrap_or(0);
     let (read, written) = (usage("cache_read_input_tokens"), usage("cache_creation_input_tokens"));
-    said.usage =
-        [usage("input_tokens") + read + written, usage("output_tokens"), read, written];
+    said.usage = [usage("input_tokens") + read + written, usage("output_tokens"), read, written];
     said
 }
 
@@ -219,6 +219,13 @@ fn recorded_messages_say_the_same_as_chat() {
                 }
                 let out = String::from_utf8(out.to_vec()).unwrap();
                 assert!(out.contains(r#"data: {"error":"#), "{id}");
+            }
+            Value::String(text) if text.matches("event: message_start").count() > 1 => {
+                let mut bridge = bridge();
+                let mut out = BytesMut::new();
+                assert!(events(text).iter().any(|it| bridge.event(it, &mut out).is_err()), "{id}");
+                *excluded.entry("the message begins twice; refused".to_owned()).or_insert(0) += 1;
+                continue;
             }
             Value::String(text) if text.contains("message_stop") => {
                 let mut out = BytesMut::new();
@@ -352,4 +359,203 @@ fn messages_requests_are_written_as_chat() {
         let ask = anthropic::read::ask(body.as_object().unwrap().clone())?;
         Ok(Value::Object(openai::write::body(&ask, "gpt", reasoning, leniency)?))
     });
+}
+
+#[derive(Debug, Clone)]
+enum Block {
+    Call(String, Value),
+    Redacted(String),
+    Text(String),
+    Thought(String, String),
+}
+
+fn input() -> impl Strategy<Value = Value> {
+    let value = prop_oneof![any::<i32>().prop_map(Value::from), "\\PC{0,6}".prop_map(Value::from)];
+    prop::collection::btree_map("[a-c]", value, 0..3)
+        .prop_map(|map| Value::Object(map.into_iter().collect()))
+}
+
+fn block() -> impl Strategy<Value = Block> {
+    prop_oneof![
+        ("[a-z]{1,5}", input()).prop_map(|(name, input)| Block::Call(name, input)),
+        "[a-z]{1,5}".prop_map(Block::Redacted),
+        "\\PC{1,12}".prop_map(Block::Text),
+        ("\\PC{1,12}", "[a-z]{1,5}").prop_map(|(text, seal)| Block::Thought(text, seal)),
+    ]
+}
+
+/// The text in pieces of a few characters.
+fn pieces(text: &str, size: usize) -> Vec<String> {
+    let all: Vec<char> = text.chars().collect();
+    all.chunks(size).map(|piece| piece.iter().collect()).collect()
+}
+
+fn event(json: &Value) -> String {
+    format!("event: {}\ndata: {json}\n\n", json["type"].as_str().unwrap())
+}
+
+/// A message whole and as a stream, in Anthropic's dialect.
+fn message(blocks: &[Block], size: usize) -> (Value, String) {
+    let usage = json!({"input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 9});
+    let calls = blocks.iter().any(|block| matches!(block, Block::Call(..)));
+    let stop = if calls { "tool_use" } else { "end_turn" };
+    let mut content = Vec::new();
+    let start = json!({"id": "msg_1", "content": [], "usage": usage, "stop_reason": null});
+    let mut stream = event(&json!({"type": "message_start", "message": start}));
+    stream.push_str(&event(&json!({"type": "ping"})));
+    for (at, block) in blocks.iter().enumerate() {
+        let (whole, opened, deltas): (Value, Value, Vec<Value>) = match block {
+            Block::Call(name, input) => {
+                let text = if *input == json!({}) { String::new() } else { input.to_string() };
+                let delta = |it| json!({"type": "input_json_delta", "partial_json": it});
+                let call = |input: &Value| json!({"type": "tool_use", "id": format!("t{at}"), "name": name, "input": input});
+                (
+                    call(input),
+                    call(&json!({})),
+                    pieces(&text, size).into_iter().map(delta).collect(),
+                )
+            }
+            Block::Redacted(data) => {
+                let block = json!({"type": "redacted_thinking", "data": data});
+                (block.clone(), block, Vec::new())
+            }
+            Block::Text(text) => {
+                let delta = |it| json!({"type": "text_delta", "text": it});
+                let deltas = pieces(text, size).into_iter().map(delta).collect();
+                (json!({"type": "text", "text": text}), json!({"type": "text", "text": ""}), deltas)
+            }
+            Block::Thought(text, seal) => {
+                let delta = |it| json!({"type": "thinking_delta", "thinking": it});
+                let mut deltas: Vec<Value> = pieces(text, size).into_iter().map(delta).collect();
+                deltas.push(json!({"type": "signature_delta", "signature": seal}));
+                let whole = json!({"type": "thinking", "thinking": text, "signature": seal});
+                (whole, json!({"type": "thinking", "thinking": "", "signature": ""}), deltas)
+            }
+        };
+        content.push(whole);
+        let open = json!({"type": "content_block_start", "index": at, "content_block": opened});
+        stream.push_str(&event(&open));
+        for delta in deltas {
+            let delta = json!({"type": "content_block_delta", "index": at, "delta": delta});
+            stream.push_str(&event(&delta));
+        }
+        stream.push_str(&event(&json!({"type": "content_block_stop", "index": at})));
+    }
+    let delta = json!({"stop_reason": stop, "stop_sequence": null});
+    let end = json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 9}});
+    stream.push_str(&event(&end));
+    stream.push_str(&event(&json!({"type": "message_stop"})));
+    (json!({"id": "msg_1", "content": content, "stop_reason": stop, "usage": usage}), stream)
+}
+
+/// A chat answer whole and as a stream; the arguments of its calls come mixed.
+fn chat(thought: &str, text: &str, calls: &[(String, Value)], size: usize) -> (Value, String) {
+    let usage = json!({"prompt_tokens": 5, "completion_tokens": 9,
+        "prompt_tokens_details": {"cached_tokens": 2}});
+    let finish = if calls.is_empty() { "stop" } else { "tool_calls" };
+    let call = |(at, (name, input)): (usize, &(String, Value)), arguments: Option<String>| {
+        json!({"index": at, "id": format!("c{at}"), "type": "function", "function": {
+            "name": name, "arguments": arguments.unwrap_or_else(|| input.to_string())}})
+    };
+    let whole: Vec<Value> = calls.iter().enumerate().map(|it| call(it, None)).collect();
+    let message = json!({"role": "assistant", "content": text, "reasoning_content": thought,
+        "tool_calls": whole});
+    let mut stream = String::new();
+    let mut chunk = |delta: &Value, finish: Option<&str>| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let chunk = json!({"id": "chatcmpl-1", "choices": [choice]});
+        stream.push_str(&format!("data: {chunk}\n\n"));
+    };
+    chunk(&json!({"role": "assistant", "content": ""}), None);
+    for piece in pieces(thought, size) {
+        chunk(&json!({"reasoning_content": piece}), None);
+    }
+    for piece in pieces(text, size) {
+        chunk(&json!({"content": piece}), None);
+    }
+    for it in calls.iter().enumerate() {
+        chunk(&json!({"tool_calls": [call(it, Some(String::new()))]}), None);
+    }
+    let arguments: Vec<_> = calls.iter().map(|(_, it)| pieces(&it.to_string(), size)).collect();
+    for round in 0..arguments.iter().map(Vec::len).max().unwrap_or(0) {
+        for (at, list) in arguments.iter().enumerate() {
+            if let Some(piece) = list.get(round) {
+                let delta = json!({"index": at, "function": {"arguments": piece}});
+                chunk(&json!({"tool_calls": [delta]}), None);
+            }
+        }
+    }
+    chunk(&json!({}), Some(finish));
+    write!(stream, "data: {}\n\ndata: [DONE]\n\n", json!({"choices": [], "usage": usage})).unwrap();
+    let choice = json!({"index": 0, "message": message, "finish_reason": finish});
+    (json!({"id": "chatcmpl-1", "choices": [choice], "usage": usage}), stream)
+}
+
+fn through(bridge: &mut impl pillion::protocol::Translator, stream: &str) -> String {
+    let mut out = BytesMut::new();
+    for event in events(stream) {
+        bridge.event(&event, &mut out).unwrap();
+    }
+    bridge.finish(&mut out).unwrap();
+    String::from_utf8(out.to_vec()).unwrap()
+}
+
+/// The seals and secrets of a chat answer's thinking.
+fn seals<'v>(blocks: impl Iterator<Item = &'v Value>) -> Vec<String> {
+    let filled = |it: &&str| !it.is_empty();
+    blocks
+        .filter_map(|it| it["signature"].as_str().or_else(|| it["data"].as_str()).filter(filled))
+        .map(str::to_owned)
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn a_streamed_message_says_what_the_whole_one_says(
+        blocks in prop::collection::vec(block(), 0..6),
+        size in 1usize..9,
+    ) {
+        let (whole, stream) = message(&blocks, size);
+        let bridge = || Bridge::new(
+            anthropic::stream::Heard::new(Key::default()),
+            openai::stream::Said::new("public", 1, true),
+        );
+        let answer = bridge().answer(whole.to_string().as_bytes()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let stream = through(&mut bridge(), &stream);
+        prop_assert_eq!(from_chat(&answer), recorded(&whole));
+        prop_assert_eq!(from_chunks(&stream), recorded(&whole));
+        let chunks: Vec<Value> = events(&stream)
+            .iter()
+            .filter_map(|it| serde_json::from_slice(&sse::data(it).unwrap()).ok())
+            .collect();
+        let blocks = |value: &Value| value["thinking_blocks"].as_array().cloned().unwrap_or_default();
+        let streamed: Vec<Value> =
+            chunks.iter().flat_map(|it| blocks(&it["choices"][0]["delta"])).collect();
+        let whole = blocks(&answer["choices"][0]["message"]);
+        prop_assert_eq!(seals(streamed.iter()), seals(whole.iter()));
+    }
+
+    #[test]
+    fn a_streamed_chat_answer_says_what_the_whole_one_says(
+        thought in "\\PC{0,12}",
+        text in "\\PC{0,12}",
+        calls in prop::collection::vec(("[a-z]{1,5}", input()), 0..4),
+        size in 1usize..9,
+    ) {
+        let (whole, stream) = chat(&thought, &text, &calls, size);
+        let bridge =
+            || Bridge::new(openai::stream::Heard::default(), anthropic::stream::Said::new("public"));
+        let answer = bridge().answer(whole.to_string().as_bytes()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let stream = through(&mut bridge(), &stream);
+        let names: Vec<String> = events(&stream)
+            .iter()
+            .map(|it| String::from_utf8(sse::name(it).unwrap().to_vec()).unwrap())
+            .collect();
+        prop_assert_eq!(names.first().map(String::as_str), Some("message_start"));
+        prop_assert_eq!(names.last().map(String::as_str), Some("message_stop"));
+        prop_assert_eq!(recorded(&assembled(&stream)), recorded(&answer));
+        prop_assert_eq!(recorded(&answer), from_chat(&whole));
+    }
 }

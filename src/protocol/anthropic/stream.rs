@@ -18,6 +18,7 @@ pub struct Heard {
     block: Block,
     usage: Usage,
     counted: bool,
+    started: bool,
     stopped: bool,
 }
 
@@ -43,6 +44,7 @@ impl Heard {
             block: Block::Plain,
             usage: Usage::default(),
             counted: false,
+            started: false,
             stopped: false,
         }
     }
@@ -131,6 +133,10 @@ impl Listener for Heard {
         let none = Value::Null;
         match json.get("type").and_then(Value::as_str).unwrap_or_default() {
             "message_start" => {
+                // What the client has read cannot be taken back.
+                if std::mem::replace(&mut self.started, true) {
+                    return Err(Garbled("the message began twice".to_owned()));
+                }
                 let message = json.get("message").unwrap_or(&none);
                 self.count(message.get("usage"));
                 let id = message.get("id").and_then(Value::as_str).unwrap_or_default();
@@ -239,11 +245,11 @@ impl Said {
         if busy || !self.waiting.is_empty() {
             self.waiting.push_back(call);
         } else {
-            self.start_call(call, out);
+            self.start_call(&call, out);
         }
     }
 
-    fn start_call(&mut self, call: Waiting, out: &mut BytesMut) {
+    fn start_call(&mut self, call: &Waiting, out: &mut BytesMut) {
         let block = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
         self.start(Open::Call { number: call.number, so_far: String::new() }, &block, out);
         if !call.arguments.is_empty() {
@@ -267,7 +273,7 @@ impl Said {
 
     fn flush(&mut self, out: &mut BytesMut) {
         while let Some(call) = self.waiting.pop_front() {
-            self.start_call(call, out);
+            self.start_call(&call, out);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::protocol::turn::{Ask, Choice, Format, Leniency, Refused, Role, Thinki
 
 /// What a model can do, as far as a request depends on it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read by its name")]
 pub struct Abilities {
     /// The longest answer it gives.
     pub max_output: Option<u64>,
@@ -304,7 +305,8 @@ fn forced(choice: Option<Value>, alone: bool, thought: bool) -> Value {
         return json!({"type": "auto"});
     }
     if alone || says("none") {
-        return json!({"type": "tool", "name": JSON_TOOL});
+        // Two answers would not be one JSON text.
+        return json!({"type": "tool", "name": JSON_TOOL, "disable_parallel_tool_use": true});
     }
     match choice {
         Some(named) if named.get("type").and_then(Value::as_str) == Some("tool") => named,
@@ -361,11 +363,9 @@ fn rest(
                     continue;
                 }
             },
-            "temperature" | "top_p" | "top_k" => {
-                if !samples(name, value, abilities, thought) {
-                    refused.add(name);
-                    continue;
-                }
+            "temperature" | "top_p" | "top_k" if !samples(name, value, abilities, thought) => {
+                refused.add(name);
+                continue;
             }
             _ if OPENAI_ONLY.contains(&name.as_str()) => {
                 if !is_neutral(name, value) {

@@ -148,7 +148,8 @@ fn part(item: &Value, path: String) -> Result<Part, Unsaid> {
         // Mistral's way.
         "document_url" => {
             let url = inner.as_str().or_else(|| inner.get("url").and_then(Value::as_str));
-            let source = located(url.ok_or_else(|| wrong(&path, "its address is missing"))?, &path)?;
+            let source =
+                located(url.ok_or_else(|| wrong(&path, "its address is missing"))?, &path)?;
             let title = item.get("document_name").and_then(Value::as_str).map(str::to_owned);
             Kind::Document { source, title }
         }

@@ -35,7 +35,7 @@ pub fn body(
         }
         Some(Format::Schema { name, schema }) => {
             let name = name.as_deref().unwrap_or("answer");
-            let schema = json!({"name": name, "schema": schema, "strict": true});
+            let schema = json!({"name": name, "schema": schema, "strict": is_strict(schema)});
             set("response_format", json!({"type": "json_schema", "json_schema": schema}));
         }
     }
@@ -102,6 +102,30 @@ fn effort(thinking: &Thinking) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Whether a schema follows the rules of OpenAI's strict mode: every object is closed, and all
+/// of its fields are required. Others are refused there, and are only a guide without it.
+fn is_strict(schema: &Value) -> bool {
+    match schema {
+        Value::Array(list) => list.iter().all(is_strict),
+        Value::Object(map) => {
+            let inner = map.iter().all(|(name, value)| match (name.as_str(), value) {
+                ("properties" | "$defs" | "definitions", Value::Object(fields)) => {
+                    fields.values().all(is_strict)
+                }
+                ("enum" | "const" | "default" | "examples", _) => true,
+                _ => is_strict(value),
+            });
+            let object = map.contains_key("properties")
+                || map.get("type").and_then(Value::as_str) == Some("object");
+            let fields = map.get("properties").and_then(Value::as_object);
+            let count = map.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+            let closed = map.get("additionalProperties") == Some(&Value::Bool(false));
+            inner && (!object || (closed && fields.is_some_and(|fields| fields.len() == count)))
+        }
+        _ => true,
+    }
+}
+
 fn messages(turns: &[Turn]) -> Result<Value, Unsaid> {
     let mut out = Vec::new();
     for turn in turns {
@@ -125,8 +149,9 @@ fn user(turn: &Turn, out: &mut Vec<Value>) -> Result<(), Unsaid> {
                 let mut text = if *failed { FAILED.to_owned() } else { String::new() };
                 for inner in parts {
                     match &inner.kind {
-                        Kind::Text(more)
-                        | Kind::Document { source: Source::Text(more), .. } => text.push_str(more),
+                        Kind::Text(more) | Kind::Document { source: Source::Text(more), .. } => {
+                            text.push_str(more)
+                        }
                         Kind::Image(_) | Kind::Document { .. } => {
                             let label = format!("From the result of tool call {id}:");
                             behind.push(json!({"type": "text", "text": label}));

@@ -270,3 +270,190 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = millis.or_else(|| number("retry-after"))?;
     Duration::try_from_secs_f64(seconds).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Fields, Wishes};
+    use serde_json::json;
+
+    static VENDOR: Vendor = Vendor { prefix: "anthropic" };
+
+    fn deployment(base: &str) -> Deployment {
+        Deployment {
+            id: "id".into(),
+            group: "claude".into(),
+            name: "anthropic/claude-sonnet-4-5".into(),
+            vendor: &VENDOR,
+            adapter: &Anthropic,
+            model: "claude-sonnet-4-5".into(),
+            base: base.parse().unwrap(),
+            query: None,
+            headers: HeaderMap::new(),
+            unusable: None,
+            defaults: vec![("temperature".into(), Bytes::from_static(b"0.1"))],
+            drop_params: false,
+            additional_drop_params: vec!["seed".into()],
+            allowed_openai_params: Vec::new(),
+            mock: None,
+        }
+    }
+
+    fn call(endpoint: Endpoint, body: &str) -> Call {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        Call {
+            endpoint,
+            model: "claude".into(),
+            stream: false,
+            include_usage: false,
+            fields: Fields::of(&body).unwrap(),
+            body,
+            wishes: Wishes::default(),
+        }
+    }
+
+    fn ask(endpoint: Endpoint, body: &str, to: &Deployment) -> Result<Outgoing, Unsayable> {
+        Anthropic.request(&call(endpoint, body), to, "claude-sonnet-4-5")
+    }
+
+    #[test]
+    fn a_messages_call_passes_with_only_its_model_changed() {
+        let body = r#"{ "model" : "claude", "x": [1, 2 ], "seed":1, "messages": [] }"#;
+        let to = deployment("https://api.anthropic.com");
+        let out = ask(Endpoint::Messages, body, &to).unwrap();
+        assert_eq!(out.uri, "https://api.anthropic.com/v1/messages");
+        assert_eq!(
+            std::str::from_utf8(&out.body.to_bytes()).unwrap(),
+            r#"{ "model" : "claude-sonnet-4-5", "x": [1, 2 ], "messages": [],"temperature":0.1 }"#
+        );
+        assert_eq!(out.headers["anthropic-version"], "2023-06-01");
+        assert!(out.translator.is_none() && !out.headers.contains_key("anthropic-beta"));
+        let out = ask(Endpoint::CountTokens, body, &deployment("http://h/v1/")).unwrap();
+        assert_eq!(out.uri, "http://h/v1/messages/count_tokens");
+    }
+
+    #[test]
+    fn a_chat_call_is_translated_with_defaults_and_betas() {
+        let body = r#"{"model":"claude","seed":3,"messages":[{"role":"user","content":"hi"}],
+            "response_format":{"type":"json_schema","json_schema":{"name":"n","schema":
+            {"type":"object","properties":{"a":{"type":"string"}}}}}}"#;
+        let mut to = deployment("https://api.anthropic.com");
+        to.headers.insert("anthropic-beta", HeaderValue::from_static("mine-1"));
+        let out = ask(Endpoint::ChatCompletions, body, &to).unwrap();
+        assert_eq!(out.endpoint, Endpoint::Messages);
+        assert_eq!(out.headers["anthropic-beta"], "mine-1,structured-outputs-2025-11-13");
+        let sent: Value = serde_json::from_slice(&out.body.to_bytes()).unwrap();
+        assert_eq!(sent["model"], "claude-sonnet-4-5");
+        assert_eq!(sent["temperature"], 0.1);
+        assert_eq!(sent.get("seed"), None);
+        let whole = json!({"id": "msg_1", "stop_reason": "end_turn",
+            "content": [{"type": "text", "text": "{}"}]});
+        let answer = out.translator.unwrap().answer(whole.to_string().as_bytes()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["model"], "claude");
+        assert_eq!(answer["choices"][0]["message"]["content"], "{}");
+    }
+
+    #[test]
+    fn all_refused_parameters_are_named_unless_they_may_be_dropped() {
+        let body = r#"{"model":"claude","n":2,"logprobs":true,"messages":[{"role":"user","content":"hi"}]}"#;
+        let mut to = deployment("https://api.anthropic.com");
+        let refused = ask(Endpoint::ChatCompletions, body, &to).unwrap_err();
+        let names = vec!["n".into(), "logprobs".into()];
+        assert_eq!(refused, Unsayable::Params { vendor: "anthropic", names });
+        to.drop_params = true;
+        assert!(ask(Endpoint::ChatCompletions, body, &to).is_ok());
+        let mut strict = call(Endpoint::ChatCompletions, body);
+        strict.wishes.drop_params = Some(false);
+        assert!(Anthropic.request(&strict, &to, "m").is_err());
+    }
+
+    #[test]
+    fn a_messages_call_can_be_carried_over_chat() {
+        let body =
+            r#"{"model":"claude","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+        let to = deployment("https://api.openai.com");
+        let (chat, mut translator) =
+            messages_over_chat(&call(Endpoint::Messages, body), &to, "gpt-4o", false).unwrap();
+        let chat: Value = serde_json::from_slice(&chat).unwrap();
+        assert_eq!((&chat["model"], &chat["max_tokens"]), (&json!("gpt-4o"), &json!(9)));
+        let whole = json!({"id": "chatcmpl-1", "choices": [
+            {"message": {"content": "ho"}, "finish_reason": "length"}]});
+        let answer = translator.answer(whole.to_string().as_bytes()).unwrap();
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        assert_eq!(answer["content"], json!([{"type": "text", "text": "ho"}]));
+        assert_eq!(answer["stop_reason"], "max_tokens");
+        assert_eq!((&answer["id"], &answer["model"]), (&json!("msg_1"), &json!("claude")));
+    }
+
+    #[track_caller]
+    fn check(status: u16, kind: &str, message: &str, class: Class, want: u16) {
+        let body = json!({"type": "error", "error": {"type": kind, "message": message}});
+        let status = StatusCode::from_u16(status).unwrap();
+        let got = Anthropic.blame(status, &HeaderMap::new(), body.to_string().as_bytes());
+        assert_eq!((got.class, got.status), (class, want));
+    }
+
+    #[test]
+    fn errors_are_classed_by_their_words_and_then_by_their_status() {
+        check(529, "overloaded_error", "Overloaded", Class::ServiceUnavailable, 529);
+        check(200, "overloaded_error", "Overloaded", Class::ServiceUnavailable, 529);
+        check(429, "rate_limit_error", "slow down", Class::RateLimit, 429);
+        check(
+            400,
+            "invalid_request_error",
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            Class::ContextWindow,
+            400,
+        );
+        check(
+            400,
+            "invalid_request_error",
+            "Output blocked by content filtering policy",
+            Class::ContentPolicy,
+            400,
+        );
+        check(
+            400,
+            "invalid_request_error",
+            "Your credit balance is too low to access the Anthropic API",
+            Class::PaymentRequired,
+            400,
+        );
+        check(401, "authentication_error", "invalid x-api-key", Class::Authentication, 401);
+        check(403, "permission_error", "no", Class::PermissionDenied, 403);
+        check(404, "not_found_error", "model: x", Class::NotFound, 404);
+        check(413, "request_too_large", "too large", Class::BadRequest, 413);
+        check(500, "api_error", "Internal server error", Class::InternalServer, 500);
+        check(200, "invalid_request_error", "bad", Class::BadRequest, 400);
+    }
+
+    #[test]
+    fn the_wish_to_wait_is_read_from_both_headers() {
+        let wish = |name: &'static str, value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            retry_after(&headers)
+        };
+        assert_eq!(wish("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(wish("retry-after", "1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(wish("retry-after", "-1"), None);
+        assert_eq!(wish("retry-after", "soon"), None);
+    }
+
+    #[test]
+    fn abilities_follow_the_version_in_the_name() {
+        let read = |name: &str| {
+            let it = abilities(name, None);
+            (it.reasoning, it.adaptive_thinking, it.json_schema, it.sampling)
+        };
+        assert_eq!(read("claude-3-5-sonnet-20241022"), (false, false, false, true));
+        assert_eq!(read("claude-3-7-sonnet-latest"), (true, false, false, true));
+        assert_eq!(read("claude-sonnet-4-20250514"), (true, false, false, true));
+        assert_eq!(read("claude-opus-4-1-20250805"), (true, false, true, true));
+        assert_eq!(read("claude-haiku-4-5"), (true, false, true, true));
+        assert_eq!(read("claude-sonnet-4-6"), (true, true, true, true));
+        assert_eq!(read("claude-opus-5"), (true, true, true, false));
+        assert_eq!(read("someone-elses-model"), (false, false, false, true));
+    }
+}

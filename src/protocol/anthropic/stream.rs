@@ -105,6 +105,19 @@ impl Heard {
         self.block = Block::Plain;
     }
 
+    /// Reads the stop reason, where there is one; it comes with the last count of tokens.
+    fn stop(&mut self, says: &Value, deltas: &mut Vec<Delta>) {
+        let text = |name: &str| says.get(name).and_then(Value::as_str);
+        let Some(reason) = text("stop_reason") else { return };
+        if !std::mem::replace(&mut self.stopped, true) {
+            let stop = stop_of(reason, text("stop_sequence"));
+            deltas.push(Delta::Stop(answer::settled(stop, &self.key, self.calls > 0)));
+        }
+        if self.counted {
+            deltas.push(Delta::Usage(self.usage));
+        }
+    }
+
     fn count(&mut self, usage: Option<&Value>) {
         if let Some(usage) = usage {
             self.counted |= self.usage.merge_anthropic(usage.to_string().as_bytes());
@@ -141,6 +154,13 @@ impl Listener for Heard {
                 self.count(message.get("usage"));
                 let id = message.get("id").and_then(Value::as_str).unwrap_or_default();
                 deltas.push(Delta::Start(id.to_owned()));
+                // A turn that only hands on calls from running code comes whole in its beginning.
+                let blocks = message.get("content").and_then(Value::as_array);
+                for block in blocks.into_iter().flatten() {
+                    self.opened(block, &mut deltas);
+                    self.closed(&mut deltas);
+                }
+                self.stop(message, &mut deltas);
             }
             "content_block_start" => {
                 self.opened(json.get("content_block").unwrap_or(&none), &mut deltas);
@@ -149,16 +169,7 @@ impl Listener for Heard {
             "content_block_stop" => self.closed(&mut deltas),
             "message_delta" => {
                 self.count(json.get("usage"));
-                let text = |name: &str| json.pointer(name).and_then(Value::as_str);
-                let reason = text("/delta/stop_reason").filter(|_| !self.stopped);
-                if let Some(reason) = reason {
-                    self.stopped = true;
-                    let stop = stop_of(reason, text("/delta/stop_sequence"));
-                    deltas.push(Delta::Stop(answer::settled(stop, &self.key, self.calls > 0)));
-                }
-                if self.counted {
-                    deltas.push(Delta::Usage(self.usage));
-                }
+                self.stop(json.get("delta").unwrap_or(&none), &mut deltas);
             }
             "error" => deltas.push(Delta::Fault(Fault::read(&data))),
             // `ping`, `message_stop`, and whatever comes later.
@@ -355,5 +366,195 @@ impl Speaker for Said {
         let usage = answer::usage(&self.usage);
         say("message_delta", &json!({"delta": delta, "usage": usage}), out);
         say("message_stop", &json!({}), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Translator as _;
+    use crate::protocol::turn::{Bridge, Kind};
+    use crate::protocol::{anthropic, openai};
+
+    /// The data of the events that `bridge` makes of these, and of its end.
+    #[track_caller]
+    fn through<L: Listener, S: Speaker>(mut bridge: Bridge<L, S>, data: &[Value]) -> Vec<Value> {
+        let mut out = BytesMut::new();
+        for data in data {
+            bridge.event(format!("data: {data}\n\n").as_bytes(), &mut out).unwrap();
+        }
+        bridge.finish(&mut out).unwrap();
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        text.lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .map(|data| serde_json::from_str(data).unwrap_or_else(|_| json!(data)))
+            .collect()
+    }
+
+    fn to_chat(key: Key, include_usage: bool) -> Bridge<Heard, openai::stream::Said> {
+        Bridge::new(Heard::new(key), openai::stream::Said::new("public", 7, include_usage))
+    }
+
+    fn start() -> Value {
+        json!({"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 3}}})
+    }
+
+    fn end(reason: &str) -> Value {
+        json!({"type": "message_delta", "delta": {"stop_reason": reason},
+            "usage": {"output_tokens": 2}})
+    }
+
+    #[test]
+    fn chunks_begin_with_the_role_and_end_with_usage_only_if_asked() {
+        let events = [start(), json!({"type": "ping"}), end("end_turn")];
+        let chunk = |choices: Value| {
+            json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7,
+                "model": "public", "choices": choices})
+        };
+        let role = chunk(json!([{"index": 0, "delta": {"role": "assistant", "content": ""},
+            "finish_reason": null}]));
+        let stop = chunk(json!([{"index": 0, "delta": {}, "finish_reason": "stop"}]));
+        let got = through(to_chat(Key::default(), false), &events);
+        assert_eq!(got, [role, stop, json!("[DONE]")]);
+        let got = through(to_chat(Key::default(), true), &events);
+        assert_eq!(got[2]["choices"], json!([]));
+        assert_eq!(got[2]["usage"]["total_tokens"], 5);
+        assert_eq!(got[3], json!("[DONE]"));
+    }
+
+    #[test]
+    fn a_call_begins_with_its_name_and_one_without_arguments_gets_an_empty_object() {
+        let block = json!({"type": "tool_use", "id": "t", "name": "f", "input": {}});
+        let events = [
+            start(),
+            json!({"type": "content_block_start", "index": 0, "content_block": block}),
+            json!({"type": "content_block_stop", "index": 0}),
+            end("tool_use"),
+        ];
+        let got = through(to_chat(Key::default(), false), &events);
+        let calls = |at: usize| got[at]["choices"][0]["delta"]["tool_calls"].clone();
+        assert_eq!(
+            calls(1),
+            json!([{"index": 0, "id": "t", "type": "function",
+                "function": {"name": "f", "arguments": ""}}])
+        );
+        assert_eq!(calls(2), json!([{"index": 0, "function": {"arguments": "{}"}}]));
+        assert_eq!(got[3]["choices"][0]["finish_reason"], "tool_calls");
+    }
+
+    #[test]
+    fn arguments_of_the_json_tool_are_the_answer() {
+        let key = Key { json_tool: true, ..Key::default() };
+        let block = json!({"type": "tool_use", "id": "t", "name": JSON_TOOL, "input": {}});
+        let delta = |text: &str| json!({"type": "input_json_delta", "partial_json": text});
+        let events = [
+            start(),
+            json!({"type": "content_block_start", "index": 0, "content_block": block}),
+            json!({"type": "content_block_delta", "index": 0, "delta": delta("{\"a\":")}),
+            json!({"type": "content_block_delta", "index": 0, "delta": delta("1}")}),
+            json!({"type": "content_block_stop", "index": 0}),
+            end("tool_use"),
+        ];
+        let got = through(to_chat(key.clone(), false), &events);
+        let text: String = got
+            .iter()
+            .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+            .collect();
+        assert_eq!(text, r#"{"a":1}"#);
+        assert_eq!(got[3]["choices"][0]["finish_reason"], "stop");
+        let whole = json!({"id": "m", "stop_reason": "tool_use", "content": [
+            {"type": "tool_use", "id": "t", "name": JSON_TOOL, "input": {"a": 1}}]});
+        let answer = answer::read(whole.to_string().as_bytes(), &key).unwrap();
+        assert_eq!(answer.parts, [Kind::Text(r#"{"a":1}"#.to_owned())]);
+        assert_eq!(answer.stop, Stop::End);
+    }
+
+    #[test]
+    fn a_turn_that_comes_whole_in_its_beginning_is_read() {
+        let block = json!({"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}});
+        let message = json!({"id": "m", "content": [block], "stop_reason": "tool_use"});
+        let events = [json!({"type": "message_start", "message": message})];
+        let got = through(to_chat(Key::default(), false), &events);
+        let call = &got[2]["choices"][0]["delta"]["tool_calls"][0];
+        assert_eq!(call["function"]["arguments"], r#"{"x":1}"#);
+    }
+
+    #[test]
+    fn an_error_in_the_stream_is_said_and_nothing_after_it() {
+        let error = json!({"type": "error",
+            "error": {"type": "overloaded_error", "message": "Overloaded"}});
+        let got = through(to_chat(Key::default(), true), &[start(), error, end("end_turn")]);
+        assert_eq!(got.len(), 2);
+        assert_eq!(got[1]["error"]["type"], "overloaded_error");
+        let to_messages =
+            Bridge::new(openai::stream::Heard::default(), anthropic::stream::Said::new("public"));
+        let error = json!({"error": {"message": "no"}});
+        let got = through(to_messages, &[error]);
+        assert_eq!(
+            got,
+            [json!({"type": "error", "error": {"type": "api_error", "message": "no"}})]
+        );
+    }
+
+    #[test]
+    fn a_stream_without_a_stop_reason_is_garbled() {
+        let mut bridge = to_chat(Key::default(), false);
+        let mut out = BytesMut::new();
+        bridge.event(format!("data: {}\n\n", start()).as_bytes(), &mut out).unwrap();
+        assert!(bridge.finish(&mut out).is_err());
+        assert!(bridge.event(format!("data: {}\n\n", start()).as_bytes(), &mut out).is_err());
+    }
+
+    #[test]
+    fn blocks_of_a_chat_stream_come_one_after_the_other() {
+        let call = |at: u8, name: Option<&str>, more: &str| {
+            let id = name.map(|name| format!("c_{name}"));
+            json!({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"tool_calls": [
+                {"index": at, "id": id, "function": {"name": name, "arguments": more}}]}}]})
+        };
+        let text = |field: &str| json!({"choices": [{"index": 0, "delta": {field: "x"}}]});
+        let stop = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]});
+        let events = [
+            text("reasoning"),
+            text("content"),
+            call(0, Some("a"), "{\"x\""),
+            call(1, Some("b"), "{\"y\":2"),
+            call(0, None, ":1}"),
+            call(1, None, "}"),
+            stop,
+        ];
+        let to_messages =
+            Bridge::new(openai::stream::Heard::default(), anthropic::stream::Said::new("public"));
+        let got = through(to_messages, &events);
+        let story: Vec<String> = got
+            .iter()
+            .map(|event| {
+                let kind = event["type"].as_str().unwrap();
+                let index = event["index"].as_u64().map_or(String::new(), |it| it.to_string());
+                let more = event["delta"]["partial_json"].as_str().unwrap_or_default();
+                format!("{}{index}{more}", kind.trim_start_matches("content_block_"))
+            })
+            .collect();
+        assert_eq!(
+            story,
+            [
+                "message_start",
+                "start0",
+                "delta0",
+                "stop0",
+                "start1",
+                "delta1",
+                "stop1",
+                "start2",
+                "delta2{\"x\"",
+                "delta2:1}",
+                "stop2",
+                "start3",
+                "delta3{\"y\":2}",
+                "stop3",
+                "message_delta",
+                "message_stop",
+            ]
+        );
     }
 }

@@ -97,7 +97,7 @@ fn tool_call(call: &Value, path: &str) -> Result<Call, Unsaid> {
     })?;
     let mut read = called(function, path)?;
     let id = call.get("id").and_then(Value::as_str);
-    read.id = id.ok_or_else(|| wrong(path, "`id` is missing"))?.to_owned();
+    id.ok_or_else(|| wrong(path, "`id` is missing"))?.clone_into(&mut read.id);
     Ok(read)
 }
 

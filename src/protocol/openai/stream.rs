@@ -97,16 +97,16 @@ impl Heard {
             let last = self.calls.last().copied();
             if name.is_some() { last.map_or(0, |at| at + 1) } else { last.unwrap_or(0) }
         });
-        let number = match self.calls.iter().position(|known| *known == index) {
-            Some(number) => number,
-            None => {
-                let name = name.ok_or_else(|| Garbled("a tool call has no name".to_owned()))?;
-                let number = self.calls.len();
-                self.calls.push(index);
-                let id = text("/id").map_or_else(|| format!("call_{number}"), str::to_owned);
-                deltas.push(Delta::Call { number, id, name: name.to_owned() });
-                number
-            }
+        let known = self.calls.iter().position(|known| *known == index);
+        let number = if let Some(number) = known {
+            number
+        } else {
+            let name = name.ok_or_else(|| Garbled("a tool call has no name".to_owned()))?;
+            let number = self.calls.len();
+            self.calls.push(index);
+            let id = text("/id").map_or_else(|| format!("call_{number}"), str::to_owned);
+            deltas.push(Delta::Call { number, id, name: name.to_owned() });
+            number
         };
         let more = match call.pointer("/function/arguments") {
             Some(Value::String(more)) => more.clone(),
@@ -136,7 +136,7 @@ impl Said {
         Self { model: model.into(), created, include_usage, id: String::new(), usage: None }
     }
 
-    fn chunk(&self, delta: Value, finish: Option<&str>, out: &mut BytesMut) {
+    fn chunk(&self, delta: &Value, finish: Option<&str>, out: &mut BytesMut) {
         self.say(json!([{"index": 0, "delta": delta, "finish_reason": finish}]), None, out);
     }
 
@@ -187,7 +187,7 @@ impl Speaker for Said {
                 "function": {"arguments": more},
             }]}),
             Delta::Stop(stop) => {
-                self.chunk(json!({}), Some(finish_reason(&stop)), out);
+                self.chunk(&json!({}), Some(finish_reason(&stop)), out);
                 return;
             }
             Delta::Usage(usage) => {
@@ -199,7 +199,7 @@ impl Speaker for Said {
                 return;
             }
         };
-        self.chunk(said, None, out);
+        self.chunk(&said, None, out);
     }
 
     fn finish(&mut self, out: &mut BytesMut) {

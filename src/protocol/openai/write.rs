@@ -86,19 +86,19 @@ fn effort(thinking: &Thinking) -> Option<(&'static str, &'static str)> {
             },
             "output_config",
         )),
-        Thinking::Native(json) => match json.get("type").and_then(Value::as_str) {
-            Some("disabled") => None,
-            _ => {
-                // The middle between the budgets that the other direction asks for.
-                let budget = json.get("budget_tokens").and_then(Value::as_u64).unwrap_or(2048);
-                let word = match budget {
-                    0..=1535 => "low",
-                    1536..=3071 => "medium",
-                    _ => "high",
-                };
-                Some((word, "thinking"))
+        Thinking::Native(json) => {
+            if json.get("type").is_some_and(|kind| kind == "disabled") {
+                return None;
             }
-        },
+            // The middle between the budgets that the other direction asks for.
+            let budget = json.get("budget_tokens").and_then(Value::as_u64).unwrap_or(2048);
+            let word = match budget {
+                0..=1535 => "low",
+                1536..=3071 => "medium",
+                _ => "high",
+            };
+            Some((word, "thinking"))
+        }
     }
 }
 
@@ -150,7 +150,7 @@ fn user(turn: &Turn, out: &mut Vec<Value>) -> Result<(), Unsaid> {
                 for inner in parts {
                     match &inner.kind {
                         Kind::Text(more) | Kind::Document { source: Source::Text(more), .. } => {
-                            text.push_str(more)
+                            text.push_str(more);
                         }
                         Kind::Image(_) | Kind::Document { .. } => {
                             let label = format!("From the result of tool call {id}:");

@@ -5,12 +5,17 @@
 //!
 //! What the hub does not carry, and what happens to it:
 //!
-//! * sound and video: refused with the place where they stand;
+//! * sound and video, also in what the model said before: refused with the place where they stand;
 //! * a file by id, or a document by address, towards OpenAI: refused;
 //! * the provider's own tools and their results (`server_tool_use`) towards OpenAI: refused;
 //! * a plain text file in a chat `file` part: refused, since it belongs into a text part;
 //! * several choices: a request for them is refused, and of an answer the first one is read;
 //! * `name` of a chat message: left out, Anthropic knows only roles;
+//! * `detail` of a chat image: left out, Anthropic looks at all of it;
+//! * `metadata` of a chat request but its `user_id`: left out, it is for the gateway's records;
+//! * a `user` that is an address or a phone number: left out, Anthropic asks for opaque ids;
+//! * thinking without a signature towards Anthropic: left out, the API refuses it;
+//! * blank texts towards Anthropic: left out, the API refuses them;
 //! * `cache_control` and citations towards OpenAI: left out, the text they mark stays;
 //! * past thinking towards OpenAI: left out, only the vendor that signed it can read it;
 //! * `is_error` of a tool result towards OpenAI: said in words before the result;

@@ -373,8 +373,8 @@ impl Speaker for Said {
 mod tests {
     use super::*;
     use crate::protocol::Translator as _;
+    use crate::protocol::openai;
     use crate::protocol::turn::{Bridge, Kind};
-    use crate::protocol::{anthropic, openai};
 
     /// The data of the events that `bridge` makes of these, and of its end.
     #[track_caller]
@@ -486,8 +486,7 @@ mod tests {
         let got = through(to_chat(Key::default(), true), &[start(), error, end("end_turn")]);
         assert_eq!(got.len(), 2);
         assert_eq!(got[1]["error"]["type"], "overloaded_error");
-        let to_messages =
-            Bridge::new(openai::stream::Heard::default(), anthropic::stream::Said::new("public"));
+        let to_messages = Bridge::new(openai::stream::Heard::default(), Said::new("public"));
         let error = json!({"error": {"message": "no"}});
         let got = through(to_messages, &[error]);
         assert_eq!(
@@ -523,8 +522,7 @@ mod tests {
             call(1, None, "}"),
             stop,
         ];
-        let to_messages =
-            Bridge::new(openai::stream::Heard::default(), anthropic::stream::Said::new("public"));
+        let to_messages = Bridge::new(openai::stream::Heard::default(), Said::new("public"));
         let got = through(to_messages, &events);
         let story: Vec<String> = got
             .iter()

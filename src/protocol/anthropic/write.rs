@@ -75,6 +75,22 @@ impl Names {
 /// The beta feature of schemas that answers and arguments must follow.
 const STRUCTURED: &str = "structured-outputs-2025-11-13";
 
+/// The beta features that a field of the request needs.
+const FIELD_BETAS: [(&str, &str); 2] = [
+    ("context_management", "context-management-2025-06-27"),
+    ("mcp_servers", "mcp-client-2025-04-04"),
+];
+
+/// The beta features that a tool needs, by its type.
+const TOOL_BETAS: [(&str, &str); 6] = [
+    ("code_execution_20250522", "code-execution-2025-05-22"),
+    ("code_execution_20250825", "code-execution-2025-08-25"),
+    ("computer_20241022", "computer-use-2024-10-22"),
+    ("computer_20250124", "computer-use-2025-01-24"),
+    ("computer_20251124", "computer-use-2025-11-24"),
+    ("web_fetch_20250910", "web-fetch-2025-09-10"),
+];
+
 const LONGEST_NAME: usize = 128;
 
 /// Writes the request that says what `ask` says.
@@ -96,6 +112,9 @@ pub fn body(
     }
     let mut body = Map::new();
     body.insert("model".to_owned(), Value::from(model));
+    for (field, beta) in FIELD_BETAS {
+        betas.extend(ask.rest.contains_key(field).then_some(beta));
+    }
     let thought = thinking(ask, abilities, &mut body, &mut refused);
     let mut system = talk.system;
     let mut tools = tools(&ask.tools, abilities, &mut key.names, &mut betas)?;
@@ -112,9 +131,7 @@ pub fn body(
         Some(Format::Schema { name, schema }) => {
             let native = abilities.json_schema.then(|| schema::closed(schema)).flatten();
             if let Some(schema) = native {
-                if !betas.contains(&STRUCTURED) {
-                    betas.push(STRUCTURED);
-                }
+                betas.push(STRUCTURED);
                 let format = json!({"type": "json_schema", "schema": schema});
                 body.insert("output_format".to_owned(), format);
             } else {
@@ -130,6 +147,8 @@ pub fn body(
     }
     rest(ask, abilities, thought, leniency, &mut body, &mut refused);
     refused.settle(leniency)?;
+    betas.sort_unstable();
+    betas.dedup();
     let optional = [("system", system), ("tools", tools)];
     for (name, list) in optional.into_iter().filter(|(_, list)| !list.is_empty()) {
         body.insert(name.to_owned(), Value::Array(list));
@@ -216,7 +235,7 @@ fn tools(
     names: &mut Names,
     betas: &mut Vec<&'static str>,
 ) -> Result<Vec<Value>, Unsaid> {
-    let write = |(at, tool): (usize, &Tool)| match tool {
+    let mut write = |(at, tool): (usize, &Tool)| match tool {
         Tool::Function { name, description, schema, strict, cache } => {
             let mut json = json!({"type": "custom", "name": names.sendable(name)});
             if let Some(text) = description {
@@ -232,9 +251,7 @@ fn tools(
             if let Some(subset) = subset {
                 schema = subset;
                 set(&mut json, "strict", Value::Bool(true));
-                if !betas.contains(&STRUCTURED) {
-                    betas.push(STRUCTURED);
-                }
+                betas.push(STRUCTURED);
             }
             set(&mut json, "input_schema", schema);
             if let Some(mark) = cache {
@@ -245,6 +262,7 @@ fn tools(
         Tool::Hosted(json) => match json.get("type").and_then(Value::as_str) {
             // Anthropic's own tools carry a date in their type, or a schema.
             Some(kind) if kind.ends_with(|c: char| c.is_ascii_digit()) || kind == "mcp_toolset" => {
+                betas.extend(TOOL_BETAS.iter().filter(|(it, _)| *it == kind).map(|(_, beta)| beta));
                 Ok(json.clone())
             }
             _ if json.get("input_schema").is_some() => Ok(json.clone()),
@@ -254,7 +272,7 @@ fn tools(
             )),
         },
     };
-    tools.iter().enumerate().map(write).collect()
+    tools.iter().enumerate().map(&mut write).collect()
 }
 
 fn past_tool(name: &str) -> Value {

@@ -76,6 +76,12 @@ fn assistant(message: &Value, path: &str) -> Result<Vec<Part>, Unsaid> {
     if let Some(refusal) = message.get("refusal").and_then(Value::as_str) {
         said.push(Part::new(Kind::Text(refusal.to_owned()), format!("{path}.refusal")));
     }
+    if message.get("audio").is_some_and(|audio| !audio.is_null()) {
+        return Err(wrong(
+            &format!("{path}.audio"),
+            "audio is not taken; send what it says as text",
+        ));
+    }
     let calls = message.get("tool_calls").and_then(Value::as_array);
     for (at, call) in calls.into_iter().flatten().enumerate() {
         let path = format!("{path}.tool_calls[{at}]");

@@ -184,7 +184,12 @@ fn thinking(
         Some(Thinking::Effort(_)) if !abilities.reasoning => refused.add("reasoning_effort"),
         Some(Thinking::Effort(word)) if abilities.adaptive_thinking => {
             native = Some(json!({"type": "adaptive", "display": "summarized"}));
-            let effort = if word == "minimal" { "low" } else { word };
+            let effort = match word.as_str() {
+                "minimal" => "low",
+                // New with the generation that no longer takes samples; refused by the one before.
+                "xhigh" if abilities.sampling => "high",
+                word => word,
+            };
             body.insert("output_config".to_owned(), json!({"effort": effort}));
         }
         Some(Thinking::Effort(word)) => {

@@ -156,7 +156,7 @@ fn say(
     launch: &Launch<'_>,
     headers: &HeaderMap,
 ) -> Result<Outgoing, Box<Refusal>> {
-    let said = if launch.fields.is_empty() {
+    let said = if launch.fields.is_empty() && launch.name.is_none() {
         deployment.adapter.request(call, deployment, model)
     } else {
         let mut edits = Edits::new();
@@ -164,6 +164,7 @@ fn say(
             edits.set(name, json.clone());
         }
         let mut changed = call.clone();
+        changed.model = launch.name.unwrap_or(&call.model).into();
         changed.body = edits.apply(&call.body, &call.fields).to_bytes();
         changed.fields = Fields::of(&changed.body)
             .map_err(|why| Refusal::ours(Class::BadRequest, 400, why.to_string()))?;

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
-use super::{Adapter, Deployment, Outgoing, Unsayable, Vendor};
-use crate::lexicon::{Class, Failure};
+use super::{Adapter, Deployment, Outgoing, Unsayable, Vendor, fault};
+use crate::lexicon::Failure;
 use crate::protocol::anthropic::write::{Abilities, Spoken};
 use crate::protocol::turn::{Bridge, Leniency, Unsaid};
-use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Rope, Translator, anthropic, openai};
-use crate::registry::Model;
+use crate::protocol::{Call, Dialect, Edits, Endpoint, Rope, Translator, anthropic, openai};
+use crate::registry::{self, Model};
 
 /// Speaks Messages.
 #[derive(Debug)]
@@ -48,10 +48,14 @@ impl Adapter for Anthropic {
         }
     }
 
-    fn blame(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-        let fault = Fault::read(body);
-        let (class, status) = blamed(&fault, status.as_u16());
-        Failure { class, status, retry_after: retry_after(headers) }
+    fn blame(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        unix_now: Duration,
+    ) -> Failure {
+        fault::blame(status, headers, body, unix_now)
     }
 }
 
@@ -67,7 +71,8 @@ fn translated(call: &Call, to: &Deployment, model: &str) -> Result<Outgoing, Uns
         .cloned()
         .collect();
     let leniency = Leniency { drop: drops(call, to), allowed: &allowed };
-    let abilities = abilities(model, None);
+    let known = registry::lookup(to.vendor.prefix, model);
+    let abilities = abilities(model, known.as_ref());
     let spoken = anthropic::write::body(&ask, model, abilities, leniency).map_err(unsaid)?;
     let Spoken { body, betas, key } = spoken;
     // Made here and not by the provider: Anthropic dates no answer.
@@ -213,90 +218,32 @@ fn is_version(word: &str) -> bool {
     !word.is_empty() && word.len() <= 2 && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The class of an error and the status it stands for. Words come before the status: an error
-/// in a stream has none of its own.
-fn blamed(fault: &Fault, status: u16) -> (Class, u16) {
-    let message = fault.message.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let or = |usual: u16| if status >= 400 { status } else { usual };
-    if status < 500 && says(TOO_LONG) {
-        return (Class::ContextWindow, or(400));
-    }
-    if status < 500 && says(FILTERED) {
-        return (Class::ContentPolicy, or(400));
-    }
-    if says(&["credit balance is too low"]) {
-        return (Class::PaymentRequired, or(402));
-    }
-    match fault.kind.as_str() {
-        "authentication_error" => (Class::Authentication, or(401)),
-        "billing_error" => (Class::PaymentRequired, or(402)),
-        "permission_error" => (Class::PermissionDenied, or(403)),
-        "not_found_error" => (Class::NotFound, or(404)),
-        "rate_limit_error" => (Class::RateLimit, or(429)),
-        "overloaded_error" => (Class::ServiceUnavailable, or(529)),
-        "timeout_error" => (Class::Timeout, or(504)),
-        "invalid_request_error" | "request_too_large" if status < 400 => (Class::BadRequest, 400),
-        "api_error" if status < 400 => (Class::InternalServer, 500),
-        _ => (by_status(status), or(500)),
-    }
-}
-
-fn by_status(status: u16) -> Class {
-    match status {
-        401 => Class::Authentication,
-        402 => Class::PaymentRequired,
-        403 => Class::PermissionDenied,
-        404 => Class::NotFound,
-        408 | 504 => Class::Timeout,
-        422 => Class::UnprocessableEntity,
-        429 => Class::RateLimit,
-        502 => Class::BadGateway,
-        503 | 529 => Class::ServiceUnavailable,
-        400..=499 => Class::BadRequest,
-        _ => Class::InternalServer,
-    }
-}
-
-const TOO_LONG: &[&str] =
-    &["prompt is too long", "prompt: length", "exceed context limit", "input is too long"];
-
-const FILTERED: &[&str] = &["content filtering policy"];
-
-/// How long the provider asks to wait, as far as its headers say it without a clock.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let millis = number("retry-after-ms").map(|millis| millis / 1000.0);
-    let seconds = millis.or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lexicon::{Class, Secret};
     use crate::protocol::{Fields, Wishes};
+    use crate::provider::{Spec, build};
     use serde_json::json;
 
-    static VENDOR: Vendor = Vendor { prefix: "anthropic" };
-
     fn deployment(base: &str) -> Deployment {
-        Deployment {
+        let spec = Spec {
             id: "id".into(),
             group: "claude".into(),
             name: "anthropic/claude-sonnet-4-5".into(),
-            vendor: &VENDOR,
-            adapter: &Anthropic,
-            model: "claude-sonnet-4-5".into(),
-            base: base.parse().unwrap(),
-            query: None,
-            headers: HeaderMap::new(),
-            unusable: None,
+            provider: None,
+            api_base: Some(base.into()),
+            api_key: Some(Secret::new("k")),
+            api_version: None,
+            organization: None,
+            extra_headers: Vec::new(),
             defaults: vec![("temperature".into(), Bytes::from_static(b"0.1"))],
             drop_params: false,
             additional_drop_params: vec!["seed".into()],
             allowed_openai_params: Vec::new(),
             mock: None,
-        }
+        };
+        build(spec, &|_| None).unwrap()
     }
 
     fn call(endpoint: Endpoint, body: &str) -> Call {
@@ -390,14 +337,14 @@ mod tests {
     fn check(status: u16, kind: &str, message: &str, class: Class, want: u16) {
         let body = json!({"type": "error", "error": {"type": kind, "message": message}});
         let status = StatusCode::from_u16(status).unwrap();
-        let got = Anthropic.blame(status, &HeaderMap::new(), body.to_string().as_bytes());
+        let got =
+            Anthropic.blame(status, &HeaderMap::new(), body.to_string().as_bytes(), Duration::ZERO);
         assert_eq!((got.class, got.status), (class, want));
     }
 
     #[test]
     fn errors_are_classed_by_their_words_and_then_by_their_status() {
         check(529, "overloaded_error", "Overloaded", Class::ServiceUnavailable, 529);
-        check(200, "overloaded_error", "Overloaded", Class::ServiceUnavailable, 529);
         check(429, "rate_limit_error", "slow down", Class::RateLimit, 429);
         check(
             400,
@@ -417,7 +364,7 @@ mod tests {
             400,
             "invalid_request_error",
             "Your credit balance is too low to access the Anthropic API",
-            Class::PaymentRequired,
+            Class::QuotaExhausted,
             400,
         );
         check(401, "authentication_error", "invalid x-api-key", Class::Authentication, 401);
@@ -425,22 +372,7 @@ mod tests {
         check(404, "not_found_error", "model: x", Class::NotFound, 404);
         check(413, "request_too_large", "too large", Class::BadRequest, 413);
         check(500, "api_error", "Internal server error", Class::InternalServer, 500);
-        check(200, "invalid_request_error", "bad", Class::BadRequest, 400);
     }
-
-    #[test]
-    fn the_wish_to_wait_is_read_from_both_headers() {
-        let wish = |name: &'static str, value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_static(value));
-            retry_after(&headers)
-        };
-        assert_eq!(wish("retry-after-ms", "250"), Some(Duration::from_millis(250)));
-        assert_eq!(wish("retry-after", "1.5"), Some(Duration::from_millis(1500)));
-        assert_eq!(wish("retry-after", "-1"), None);
-        assert_eq!(wish("retry-after", "soon"), None);
-    }
-
     #[test]
     fn abilities_follow_the_version_in_the_name() {
         let read = |name: &str| {

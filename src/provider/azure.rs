@@ -75,10 +75,7 @@ fn without_dated_version(deployment: &Deployment, path: &str) -> Option<Uri> {
 
 fn version(deployment: &Deployment) -> &str {
     let query = deployment.query.as_deref().unwrap_or("");
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("api-version="))
-        .unwrap_or(USUAL_VERSION)
+    query.split('&').find_map(|pair| pair.strip_prefix("api-version=")).unwrap_or(USUAL_VERSION)
 }
 
 #[cfg(test)]
@@ -119,19 +116,65 @@ mod tests {
     fn deployments_stand_in_the_path() {
         use Endpoint::{ChatCompletions, Embeddings, Responses};
         let host = "https://r.openai.azure.com/";
-        check(host, None, ChatCompletions, "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2025-02-01-preview");
-        check(host, Some("2024-06-01"), Embeddings, "https://r.openai.azure.com/openai/deployments/d/embeddings?api-version=2024-06-01");
-        check(host, Some("2024-06-01"), Responses, "https://r.openai.azure.com/openai/v1/responses");
-        check("https://r.openai.azure.com/openai/deployments/x?api-version=1", None, ChatCompletions, "https://r.openai.azure.com/openai/deployments/x/chat/completions?api-version=1");
-        check("https://r.openai.azure.com/openai", None, ChatCompletions, "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2025-02-01-preview");
+        check(
+            host,
+            None,
+            ChatCompletions,
+            "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2025-02-01-preview",
+        );
+        check(
+            host,
+            Some("2024-06-01"),
+            Embeddings,
+            "https://r.openai.azure.com/openai/deployments/d/embeddings?api-version=2024-06-01",
+        );
+        check(
+            host,
+            Some("2024-06-01"),
+            Responses,
+            "https://r.openai.azure.com/openai/v1/responses",
+        );
+        check(
+            "https://r.openai.azure.com/openai/deployments/x?api-version=1",
+            None,
+            ChatCompletions,
+            "https://r.openai.azure.com/openai/deployments/x/chat/completions?api-version=1",
+        );
+        check(
+            "https://r.openai.azure.com/openai",
+            None,
+            ChatCompletions,
+            "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2025-02-01-preview",
+        );
     }
 
     #[test]
     fn the_v1_style_names_the_model_in_the_body() {
         use Endpoint::ChatCompletions;
-        check("https://r.openai.azure.com", Some("v1"), ChatCompletions, "https://r.openai.azure.com/openai/v1/chat/completions");
-        check("https://r.openai.azure.com", Some("preview"), ChatCompletions, "https://r.openai.azure.com/openai/v1/chat/completions?api-version=preview");
-        check("https://r.openai.azure.com/openai/v1/", None, ChatCompletions, "https://r.openai.azure.com/openai/v1/chat/completions");
-        check_named("azure_ai/m", "https://r.services.ai.azure.com", None, ChatCompletions, "https://r.services.ai.azure.com/models/chat/completions?api-version=2025-02-01-preview");
+        check(
+            "https://r.openai.azure.com",
+            Some("v1"),
+            ChatCompletions,
+            "https://r.openai.azure.com/openai/v1/chat/completions",
+        );
+        check(
+            "https://r.openai.azure.com",
+            Some("preview"),
+            ChatCompletions,
+            "https://r.openai.azure.com/openai/v1/chat/completions?api-version=preview",
+        );
+        check(
+            "https://r.openai.azure.com/openai/v1/",
+            None,
+            ChatCompletions,
+            "https://r.openai.azure.com/openai/v1/chat/completions",
+        );
+        check_named(
+            "azure_ai/m",
+            "https://r.services.ai.azure.com",
+            None,
+            ChatCompletions,
+            "https://r.services.ai.azure.com/models/chat/completions?api-version=2025-02-01-preview",
+        );
     }
 }

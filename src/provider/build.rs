@@ -33,7 +33,7 @@ pub fn build(spec: Spec, environment: Environment<'_>) -> Result<Deployment, Mis
         vendor,
         adapter: adapter(vendor.wire),
         model_json: Bytes::from(serde_json::Value::from(&*model).to_string()),
-        model: model.into(),
+        model: model.as_str().into(),
         base: place.base,
         query,
         uris: Default::default(),
@@ -66,7 +66,15 @@ pub fn infer(model: &str) -> Option<&'static str> {
         model.strip_prefix(series).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     });
     if is_o_series
-        || starts(&["gpt-", "chatgpt-", "text-embedding-", "davinci-", "babbage-", "ft:gpt-", "codex-"])
+        || starts(&[
+            "gpt-",
+            "chatgpt-",
+            "text-embedding-",
+            "davinci-",
+            "babbage-",
+            "ft:gpt-",
+            "codex-",
+        ])
     {
         return Some("openai");
     }
@@ -84,13 +92,19 @@ fn adapter(wire: Wire) -> &'static dyn Adapter {
 fn provider(spec: &Spec) -> Result<(&'static Vendor, String), Misfit> {
     let known = |prefix: &str| match catalog::find(prefix) {
         Some(vendor) => Ok(Some(vendor)),
-        None => catalog::is_not_spoken(prefix).map_or(Ok(None), |known| Err(Misfit::NotSpoken(known))),
+        None => {
+            catalog::is_not_spoken(prefix).map_or(Ok(None), |known| Err(Misfit::NotSpoken(known)))
+        }
     };
     let split = spec.name.split_once('/');
     if let Some(prefix) = &spec.provider {
-        let unknown = || Misfit::UnknownProvider { prefix: prefix.clone(), nearest: catalog::nearest(prefix) };
+        let unknown = || Misfit::UnknownProvider {
+            prefix: prefix.clone(),
+            nearest: catalog::nearest(prefix),
+        };
         let vendor = known(prefix)?.ok_or_else(unknown)?;
-        let rest = split.filter(|(own, _)| *own == vendor.prefix).map_or(&*spec.name, |(_, rest)| rest);
+        let rest =
+            split.filter(|(own, _)| *own == vendor.prefix).map_or(&*spec.name, |(_, rest)| rest);
         return Ok((vendor, wire_name(vendor, rest)));
     }
     if let Some((prefix, rest)) = split
@@ -102,10 +116,9 @@ fn provider(spec: &Spec) -> Result<(&'static Vendor, String), Misfit> {
     match inferred.and_then(catalog::find) {
         Some(vendor) => Ok((vendor, spec.name.to_string())),
         None => Err(match split {
-            Some((prefix, _)) => Misfit::UnknownProvider {
-                prefix: prefix.into(),
-                nearest: catalog::nearest(prefix),
-            },
+            Some((prefix, _)) => {
+                Misfit::UnknownProvider { prefix: prefix.into(), nearest: catalog::nearest(prefix) }
+            }
             None => Misfit::NoProvider(spec.name.clone()),
         }),
     }
@@ -118,7 +131,8 @@ fn wire_name(vendor: &Vendor, rest: &str) -> String {
         "openrouter" if bare => format!("openrouter/{rest}"),
         "fireworks_ai" if bare => format!("accounts/fireworks/models/{rest}"),
         "azure" => {
-            let series = rest.strip_prefix("o_series/").or_else(|| rest.strip_prefix("gpt5_series/"));
+            let series =
+                rest.strip_prefix("o_series/").or_else(|| rest.strip_prefix("gpt5_series/"));
             series.unwrap_or(rest).to_owned()
         }
         _ => rest.to_owned(),
@@ -193,8 +207,7 @@ fn usual_headers(
         names.iter().find_map(|name| environment(name)).filter(|_| own && spec.api_base.is_none())
     };
     let organization = spec.organization.as_deref().map(str::to_owned);
-    let organization =
-        organization.or_else(|| variable(["OPENAI_ORGANIZATION", "OPENAI_ORG_ID"]));
+    let organization = organization.or_else(|| variable(["OPENAI_ORGANIZATION", "OPENAI_ORG_ID"]));
     if let Some(organization) = organization {
         headers.insert("openai-organization", header_value("organization", &organization)?);
     }
@@ -202,7 +215,8 @@ fn usual_headers(
         headers.insert("openai-project", header_value("project", &project)?);
     }
     for (name, value) in &spec.extra_headers {
-        let name_of = HeaderName::try_from(&**name).map_err(|_| Misfit::HeaderInvalid(name.clone()))?;
+        let name_of =
+            HeaderName::try_from(&**name).map_err(|_| Misfit::HeaderInvalid(name.clone()))?;
         let mut value = header_value(name, value)?;
         value.set_sensitive(true);
         headers.insert(name_of, value);
@@ -242,7 +256,9 @@ fn authorize(
         return Some(no_key(vendor, place, from_environment.copied()).into());
     };
     let (name, text) = match vendor.auth {
-        Auth::Anthropic if key.starts_with("sk-ant-oat") => (AUTHORIZATION, format!("Bearer {key}")),
+        Auth::Anthropic if key.starts_with("sk-ant-oat") => {
+            (AUTHORIZATION, format!("Bearer {key}"))
+        }
         Auth::Anthropic => (HeaderName::from_static("x-api-key"), key),
         Auth::Bearer => (AUTHORIZATION, format!("Bearer {key}")),
         Auth::Header(name) => (HeaderName::from_static(name), key),
@@ -295,10 +311,19 @@ mod tests {
         }
     }
 
-    fn with(name: &str, set: impl FnOnce(&mut Spec), environment: &[(&str, &str)]) -> Result<Deployment, Misfit> {
+    fn with(
+        name: &str,
+        set: impl FnOnce(&mut Spec),
+        environment: &[(&str, &str)],
+    ) -> Result<Deployment, Misfit> {
         let mut spec = spec(name);
         set(&mut spec);
-        let find = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let find = |name: &str| {
+            environment
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         build(spec, &find)
     }
 
@@ -308,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_provider_has_its_address_and_its_key() {
-        let groq = with("groq/llama", |_| (), &[("GROQ_API_KEY", " k\n"), ("OPENAI_API_KEY", "o")]).unwrap();
+        let groq = with("groq/llama", |_| (), &[("GROQ_API_KEY", " k\n"), ("OPENAI_API_KEY", "o")])
+            .unwrap();
         assert_eq!(chat_uri(&groq), "https://api.groq.com/openai/v1/chat/completions");
         assert_eq!(groq.headers[AUTHORIZATION], "Bearer k");
         assert!(groq.headers[AUTHORIZATION].is_sensitive());
@@ -321,10 +347,20 @@ mod tests {
         let openai = &[("OPENAI_API_KEY", "sk-openai")];
         for vendor in catalog::all() {
             let name = format!("{}/m", vendor.prefix);
-            let built = with(&name, |spec| spec.api_base = Some("https://elsewhere.example/v1".into()), openai);
-            let headers = format!("{:?}", built.unwrap().headers.values().map(|value| {
-                String::from_utf8_lossy(value.as_bytes()).into_owned()
-            }).collect::<Vec<_>>());
+            let built = with(
+                &name,
+                |spec| spec.api_base = Some("https://elsewhere.example/v1".into()),
+                openai,
+            );
+            let headers = format!(
+                "{:?}",
+                built
+                    .unwrap()
+                    .headers
+                    .values()
+                    .map(|value| { String::from_utf8_lossy(value.as_bytes()).into_owned() })
+                    .collect::<Vec<_>>()
+            );
             assert!(!headers.contains("sk-openai"), "{name}");
             if !vendor.base.is_empty() && !vendor.key_env.contains(&"OPENAI_API_KEY") {
                 let built = with(&name, |_| (), openai).unwrap();
@@ -352,11 +388,23 @@ mod tests {
     #[test]
     fn addresses_are_tidied() {
         let base = |name: &str, base: &str| {
-            let built = with(name, |spec| { spec.api_base = Some(base.into()); spec.api_key = Some(Secret::new("k")); }, &[]);
-            built.map(|deployment| chat_uri(&deployment)).unwrap_or_else(|misfit| misfit.to_string())
+            let built = with(
+                name,
+                |spec| {
+                    spec.api_base = Some(base.into());
+                    spec.api_key = Some(Secret::new("k"));
+                },
+                &[],
+            );
+            built
+                .map(|deployment| chat_uri(&deployment))
+                .unwrap_or_else(|misfit| misfit.to_string())
         };
         assert_eq!(base("openai/x", "http://h:1/v1/"), "http://h:1/v1/chat/completions");
-        assert_eq!(base("openai/x", "http://h:1/v1/chat/completions"), "http://h:1/v1/chat/completions");
+        assert_eq!(
+            base("openai/x", "http://h:1/v1/chat/completions"),
+            "http://h:1/v1/chat/completions"
+        );
         assert_eq!(base("openai/x", "http://h:1/v1?a=b"), "http://h:1/v1/chat/completions?a=b");
         assert_eq!(base("mistral/x", "http://h:1"), "http://h:1/v1/chat/completions");
         assert_eq!(base("ollama/x", "http://h:1/v1"), "http://h:1/v1/chat/completions");
@@ -367,7 +415,13 @@ mod tests {
     #[test]
     fn names_lead_to_their_provider() {
         let model = |name: &str| {
-            let built = with(name, |spec| { spec.api_key = Some(Secret::new("k")); }, &[]);
+            let built = with(
+                name,
+                |spec| {
+                    spec.api_key = Some(Secret::new("k"));
+                },
+                &[],
+            );
             built.map(|deployment| format!("{} {}", deployment.vendor.prefix, deployment.model))
         };
         assert_eq!(model("gpt-4o").unwrap(), "openai gpt-4o");
@@ -386,7 +440,11 @@ mod tests {
     #[test]
     fn extra_headers_go_along_and_bad_ones_are_named() {
         let extra = |name: &str, value: &str| {
-            with("openai/x", |spec| spec.extra_headers = vec![(name.into(), value.into())], &[("OPENAI_API_KEY", "k")])
+            with(
+                "openai/x",
+                |spec| spec.extra_headers = vec![(name.into(), value.into())],
+                &[("OPENAI_API_KEY", "k")],
+            )
         };
         assert_eq!(extra("X-Team", "a").unwrap().headers["x-team"], "a");
         assert_eq!(extra("X Team", "a").unwrap_err(), Misfit::HeaderInvalid("X Team".into()));

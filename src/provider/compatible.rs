@@ -8,9 +8,10 @@ use http::{HeaderMap, StatusCode};
 use memchr::memmem;
 
 use super::vendor::{Vendor, Wire};
-use super::{Adapter, Deployment, Outgoing, Unsayable, build, drops, fault, reasoning};
+use super::{Adapter, Deployment, Outgoing, Unsayable, anthropic, build, drops, fault, reasoning};
 use crate::lexicon::Failure;
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fields};
+use crate::registry;
 
 /// Speaks OpenAI's dialect.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ impl Adapter for Compatible {
             return Err(Unsayable::Unusable(why.clone()));
         }
         let endpoint = call.endpoint;
+        if endpoint == Endpoint::Messages && self.serves(to.vendor, Endpoint::ChatCompletions) {
+            return over_chat(call, to, model);
+        }
         if !self.serves(to.vendor, endpoint) {
             return Err(Unsayable::Endpoint { vendor: to.vendor.prefix, endpoint });
         }
@@ -44,7 +48,14 @@ impl Adapter for Compatible {
         let usage_is_ours = ask_for_usage(call, to.vendor, &mut edits);
         add_defaults(call, to, &mut edits);
         let body = edits.apply(&call.body, &call.fields);
-        Ok(Outgoing { uri, headers: to.headers.clone(), body, endpoint, usage_is_ours, translator: None })
+        Ok(Outgoing {
+            uri,
+            headers: to.headers.clone(),
+            body,
+            endpoint,
+            usage_is_ours,
+            translator: None,
+        })
     }
 
     fn blame(
@@ -56,6 +67,19 @@ impl Adapter for Compatible {
     ) -> Failure {
         fault::blame(status, headers, body, unix_now)
     }
+}
+
+/// A Messages call, for a provider that speaks chat completions.
+fn over_chat(call: &Call, to: &Deployment, model: &str) -> Result<Outgoing, Unsayable> {
+    let known = registry::lookup(to.vendor.prefix, model);
+    let reasons = known.is_some_and(|model| model.can('r')) || reasoning::family(model).is_some();
+    let (body, translator) = anthropic::messages_over_chat(call, to, model, reasons)?;
+    let fields = Fields::of(&body).unwrap_or_default();
+    let endpoint = Endpoint::ChatCompletions;
+    let chat = Call { endpoint, body, fields, include_usage: false, ..call.clone() };
+    let mut outgoing = Compatible.request(&chat, to, model)?;
+    outgoing.translator = Some(translator);
+    Ok(outgoing)
 }
 
 fn put_model(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) {
@@ -79,7 +103,8 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     for (name, value) in call.fields.iter(&call.body) {
         if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
             edits.drop(name);
-        } else if vendor.refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
+        } else if vendor.refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name)
+        {
             if may_drop {
                 edits.drop(name);
             } else {
@@ -100,7 +125,11 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
         }
     }
     drops::additional(call, to, edits);
-    if refused.is_empty() { Ok(()) } else { Err(Unsayable::Params { vendor: vendor.prefix, names: refused }) }
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(Unsayable::Params { vendor: vendor.prefix, names: refused })
+    }
 }
 
 /// Renames a field; where the other name is there too, that one wins.
@@ -171,7 +200,10 @@ fn ask_for_usage(call: &Call, vendor: &Vendor, edits: &mut Edits) -> bool {
         edit.set("include_usage", "true");
         Some(edit.apply(&Bytes::copy_from_slice(options), &fields).to_bytes())
     });
-    edits.set("stream_options", with_usage.unwrap_or(Bytes::from_static(b"{\"include_usage\":true}")));
+    edits.set(
+        "stream_options",
+        with_usage.unwrap_or(Bytes::from_static(b"{\"include_usage\":true}")),
+    );
     true
 }
 
@@ -200,7 +232,12 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
             }
             (_, Some(_)) => {}
             (name, None) => {
-                let name = to.vendor.renames.iter().find(|(from, _)| *from == name).map_or(name, |(_, other)| other);
+                let name = to
+                    .vendor
+                    .renames
+                    .iter()
+                    .find(|(from, _)| *from == name)
+                    .map_or(name, |(_, other)| other);
                 if !edits.drops(name) && call.fields.get(&call.body, name).is_none() {
                     edits.set(name, json.clone());
                 }
@@ -211,12 +248,10 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
     use crate::endpoint::decode;
     use crate::lexicon::Secret;
-    use crate::provider::Spec;
+    use crate::provider::{Spec, build};
 
     fn deployment(name: &str, set: impl FnOnce(&mut Spec)) -> Deployment {
         let mut spec = Spec {
@@ -236,7 +271,7 @@ mod tests {
             mock: None,
         };
         set(&mut spec);
-        super::super::build(spec, &|_| None).unwrap()
+        build(spec, &|_| None).unwrap()
     }
 
     fn say(to: &Deployment, endpoint: Endpoint, body: &str) -> Result<(String, bool), Unsayable> {
@@ -267,15 +302,20 @@ mod tests {
     fn a_stream_is_asked_for_its_usage_where_the_provider_takes_that() {
         let stream = r#"{"model":"m","messages":[],"stream":true}"#;
         let to = deployment("groq/m", |_| ());
-        let want = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
+        let want =
+            r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
         assert_eq!(say(&to, Endpoint::ChatCompletions, stream).unwrap(), (want.into(), true));
         let own = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"x":1}}"#;
         let want = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"x":1,"include_usage":true}}"#;
         assert_eq!(say(&to, Endpoint::ChatCompletions, own).unwrap(), (want.into(), true));
-        let asked = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
+        let asked =
+            r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#;
         assert_eq!(say(&to, Endpoint::ChatCompletions, asked).unwrap(), (asked.into(), false));
         let mistral = deployment("mistral/m", |_| ());
-        assert_eq!(say(&mistral, Endpoint::ChatCompletions, stream).unwrap(), (stream.into(), false));
+        assert_eq!(
+            say(&mistral, Endpoint::ChatCompletions, stream).unwrap(),
+            (stream.into(), false)
+        );
         let want = stream.to_owned();
         assert_eq!(say(&mistral, Endpoint::ChatCompletions, asked).unwrap(), (want, false));
     }
@@ -308,9 +348,17 @@ mod tests {
 
     #[test]
     fn what_a_provider_does_not_take_is_named_or_dropped() {
-        let body = r#"{"model":"m","messages":[],"logprobs":true,"logit_bias":null,"top_logprobs":2}"#;
-        let refused = say(&deployment("groq/m", |_| ()), Endpoint::ChatCompletions, body).unwrap_err();
-        assert_eq!(refused, Unsayable::Params { vendor: "groq", names: vec!["logprobs".into(), "top_logprobs".into()] });
+        let body =
+            r#"{"model":"m","messages":[],"logprobs":true,"logit_bias":null,"top_logprobs":2}"#;
+        let refused =
+            say(&deployment("groq/m", |_| ()), Endpoint::ChatCompletions, body).unwrap_err();
+        assert_eq!(
+            refused,
+            Unsayable::Params {
+                vendor: "groq",
+                names: vec!["logprobs".into(), "top_logprobs".into()]
+            }
+        );
         let dropping = deployment("groq/m", |spec| spec.drop_params = true);
         let want = r#"{"model":"m","messages":[],"logit_bias":null}"#;
         assert_eq!(say(&dropping, Endpoint::ChatCompletions, body).unwrap().0, want);

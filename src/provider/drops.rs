@@ -34,7 +34,8 @@ fn remove(value: &mut Value, path: &str) {
         } else if let Some(inner) = object.get_mut(name) {
             remove(inner, rest);
         }
-    } else if let Some((index, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    } else if let Some((index, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+    {
         let Some(list) = value.as_array_mut() else { return };
         if index == "*" {
             list.iter_mut().for_each(|item| remove(item, rest));

@@ -71,14 +71,9 @@ fn by_type(text: &str) -> u16 {
     }
 }
 
-/// The status to answer with: the provider's, but the ones only it uses become their standard
-/// likes, and what is no error becomes 502.
+/// The status to answer with: the provider's, but what is no error becomes 502.
 const fn answered(status: u16) -> u16 {
-    match status {
-        529 => 503,
-        400..=599 => status,
-        _ => 502,
-    }
+    if matches!(status, 400..=599) { status } else { 502 }
 }
 
 /// By the status alone.
@@ -112,7 +107,7 @@ fn by_text(status: u16, text: &str) -> Option<Class> {
     if matches!(status, 400 | 403 | 422 | 451) && says(REFUSED_PROMPT) {
         return Some(Class::ContentPolicy);
     }
-    if matches!(status, 402 | 403 | 429) && says(NO_QUOTA) {
+    if matches!(status, 400 | 402 | 403 | 429) && says(NO_QUOTA) {
         return Some(Class::QuotaExhausted);
     }
     if status == 400 && says(&["api key not valid", "api_key_invalid", "incorrect api key"]) {
@@ -207,13 +202,18 @@ mod tests {
         check(429, "", Class::RateLimit, 429);
         check(500, "", Class::InternalServer, 500);
         check(504, "", Class::Timeout, 504);
-        check(529, "", Class::ServiceUnavailable, 503);
+        check(529, "", Class::ServiceUnavailable, 529);
     }
 
     #[test]
     fn the_text_tells_what_the_status_hides() {
         check(400, r#"{"error":{"code":"context_length_exceeded"}}"#, Class::ContextWindow, 400);
-        check(400, r#"{"error":{"message":"prompt is too long: 9 > 8"}}"#, Class::ContextWindow, 400);
+        check(
+            400,
+            r#"{"error":{"message":"prompt is too long: 9 > 8"}}"#,
+            Class::ContextWindow,
+            400,
+        );
         check(400, r#"{"error":{"code":"content_filter"}}"#, Class::ContentPolicy, 400);
         check(429, r#"{"error":{"code":"insufficient_quota"}}"#, Class::QuotaExhausted, 429);
         check(413, r#"{"error":{"code":"rate_limit_exceeded"}}"#, Class::ContextWindow, 413);
@@ -237,6 +237,9 @@ mod tests {
             r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
             Some((Class::ServiceUnavailable, 503)),
         );
-        hidden(r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT"}}]"#, Some((Class::BadRequest, 400)));
+        hidden(
+            r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT"}}]"#,
+            Some((Class::BadRequest, 400)),
+        );
     }
 }

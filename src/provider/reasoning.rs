@@ -29,15 +29,24 @@ impl Family {
     pub(super) fn refuses(self, name: &str, value: &[u8]) -> bool {
         match self {
             Self::OSeries => match name {
-                "frequency_penalty" | "logprobs" | "parallel_tool_calls" | "presence_penalty"
-                | "top_logprobs" | "top_p" => true,
+                "frequency_penalty"
+                | "logprobs"
+                | "parallel_tool_calls"
+                | "presence_penalty"
+                | "top_logprobs"
+                | "top_p" => true,
                 "temperature" => !matches!(value, b"1" | b"1.0" | b"null"),
                 _ => false,
             },
             Self::Gpt5 => matches!(
                 name,
-                "audio" | "frequency_penalty" | "logit_bias" | "modalities" | "prediction"
-                    | "presence_penalty" | "stop"
+                "audio"
+                    | "frequency_penalty"
+                    | "logit_bias"
+                    | "modalities"
+                    | "prediction"
+                    | "presence_penalty"
+                    | "stop"
             ),
         }
     }

@@ -116,7 +116,8 @@ fn rfc3339(text: &str) -> Option<Duration> {
     let offset = match zone.as_bytes() {
         b"Z" | b"z" => 0,
         [sign, _, _, b':', _, _] => {
-            let minutes = zone.get(1..3)?.parse::<i64>().ok()? * 60 + zone.get(4..6)?.parse::<i64>().ok()?;
+            let minutes =
+                zone.get(1..3)?.parse::<i64>().ok()? * 60 + zone.get(4..6)?.parse::<i64>().ok()?;
             if *sign == b'-' { -minutes } else { minutes }
         }
         _ => return None,
@@ -163,10 +164,26 @@ mod tests {
 
     #[test]
     fn only_an_empty_bucket_says_when_to_come_back() {
-        check(&[("x-ratelimit-remaining-tokens", "5"), ("x-ratelimit-reset-tokens", "6m0s")], "", None);
-        check(&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "1m2.5s")], "", Some(62.5));
-        check(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "3")], "", Some(3.0));
-        check(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1736723519000")], "", Some(9.0));
+        check(
+            &[("x-ratelimit-remaining-tokens", "5"), ("x-ratelimit-reset-tokens", "6m0s")],
+            "",
+            None,
+        );
+        check(
+            &[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "1m2.5s")],
+            "",
+            Some(62.5),
+        );
+        check(
+            &[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "3")],
+            "",
+            Some(3.0),
+        );
+        check(
+            &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1736723519000")],
+            "",
+            Some(9.0),
+        );
         check(
             &[
                 ("anthropic-ratelimit-requests-remaining", "0"),

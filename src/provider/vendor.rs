@@ -86,7 +86,8 @@ impl Serves {
     /// Embeddings.
     pub const EMBEDDINGS: Self = Self::only(Endpoint::Embeddings);
     /// Messages and the counting of their tokens.
-    pub const MESSAGES: Self = Self::only(Endpoint::Messages).and(Self::only(Endpoint::CountTokens));
+    pub const MESSAGES: Self =
+        Self::only(Endpoint::Messages).and(Self::only(Endpoint::CountTokens));
     /// Responses.
     pub const RESPONSES: Self = Self::only(Endpoint::Responses);
 
@@ -139,9 +140,10 @@ impl Vendor {
             Endpoint::Completions => self.completions_path,
             Endpoint::Embeddings if self.v1_paths => "/v1/embeddings",
             Endpoint::Responses if self.v1_paths => "/v1/responses",
-            Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Messages | Endpoint::Responses => {
-                endpoint.path()
-            }
+            Endpoint::CountTokens
+            | Endpoint::Embeddings
+            | Endpoint::Messages
+            | Endpoint::Responses => endpoint.path(),
         }
     }
 }

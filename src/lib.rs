@@ -1,6 +1,7 @@
 //! Pillion: the LLM gateway that rides in the pod.
 
 pub mod account;
+pub mod admin;
 pub mod admit;
 pub mod cli;
 pub mod config;
@@ -14,4 +15,5 @@ pub mod provider;
 pub mod registry;
 pub mod routing;
 pub mod stats;
+pub mod telemetry;
 pub mod upstream;

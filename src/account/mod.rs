@@ -8,6 +8,8 @@ pub mod cost;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::lexicon::{Class, DeploymentIx, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
@@ -65,6 +67,8 @@ pub struct Record {
     pub class: Option<Class>,
     /// Calls made to deployments.
     pub tries: u32,
+    /// Those calls that are over, in the order in which they ended.
+    pub attempts: SmallVec<[Try; 2]>,
     /// Tries after a failed one in the same group.
     pub retries: u32,
     /// Other groups asked after one had failed.
@@ -79,6 +83,21 @@ pub struct Record {
     pub usage: Option<Usage>,
     /// What it cost; `None` where the price is not known.
     pub cost: Option<PicoUsd>,
+}
+
+/// One call to one deployment, when it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Try {
+    /// The deployment.
+    pub deployment: DeploymentIx,
+    /// Its id, because positions mean nothing outside their snapshot.
+    pub id: Box<str>,
+    /// What went wrong; `None` where it answered.
+    pub class: Option<Class>,
+    /// Whether it put the deployment into cooldown.
+    pub cooled: bool,
+    /// From its launch to its answer or failure.
+    pub took: Duration,
 }
 
 /// Takes records. Must not block.
@@ -113,6 +132,7 @@ impl Ledger {
             end: End::Abandoned,
             class: None,
             tries: 0,
+            attempts: SmallVec::new(),
             retries: 0,
             fallbacks: 0,
             first_token: None,

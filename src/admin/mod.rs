@@ -1,0 +1,288 @@
+//! What operators and their machines ask the sidecar itself: is it alive, is it ready, what does
+//! it count.
+//!
+//! Promises pure answers: the same path and state give the same bytes. Readiness never depends
+//! on a provider, because a pod that is taken out of service when a provider is down helps
+//! nobody. Knows neither configuration nor metrics, only a [`Probe`] that tells of them.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::Full;
+
+/// What the answers are made of.
+pub trait Probe {
+    /// Where the sidecar is in its life, and what it serves.
+    fn status(&self) -> Status;
+    /// The metrics, in Prometheus's text format.
+    fn metrics(&self) -> String;
+}
+
+/// Where a sidecar is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It finishes what it has begun and takes nothing new.
+    Draining,
+    /// It serves a valid configuration.
+    Ready,
+    /// It has none yet.
+    Starting,
+}
+
+impl State {
+    /// The word in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+        }
+    }
+}
+
+/// The state of the sidecar and of its configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Where it is in its life.
+    pub state: State,
+    /// The generation of the configuration that is served.
+    pub generation: u64,
+    /// The hash of its content.
+    pub hash: String,
+    /// Whether it is what is on the disk.
+    pub in_sync: bool,
+    /// Why what is on the disk is not served.
+    pub last_error: Option<String>,
+    /// When what is served was loaded, in Unix time.
+    pub last_success_unix: u64,
+}
+
+/// What can be asked: the path, another name for it, and what it says.
+const PAGES: [(&str, Option<&str>, Page, &str); 5] = [
+    ("/", None, Page::Index, "this list"),
+    ("/health/live", Some("/livez"), Page::Live, "200 while the process answers"),
+    (
+        "/health/ready",
+        Some("/readyz"),
+        Page::Ready,
+        "200 while a valid configuration is served, 503 before that and while draining",
+    ),
+    (
+        "/health/started",
+        Some("/startupz"),
+        Page::Started,
+        "200 once a valid configuration was loaded",
+    ),
+    ("/metrics", None, Page::Metrics, "metrics for Prometheus"),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Page {
+    Index,
+    Live,
+    Metrics,
+    Ready,
+    Started,
+}
+
+/// Answers one request. The path comes without its query.
+pub fn answer(method: &Method, path: &str, probe: &dyn Probe) -> Response<Full<Bytes>> {
+    let is_named = |name: &str, other: Option<&str>| name == path || other == Some(path);
+    let page = PAGES.iter().find(|(name, other, _, _)| is_named(name, *other));
+    let Some((_, _, page, _)) = page else { return sent(method, nothing_there(path)) };
+    if method != Method::GET && method != Method::HEAD {
+        return wrong_method(method);
+    }
+    let said = match page {
+        Page::Index => Said::new(StatusCode::OK, TEXT, index()),
+        Page::Live => Said::new(StatusCode::OK, JSON, "{\"state\":\"live\"}\n".to_owned()),
+        Page::Metrics => Said::new(StatusCode::OK, PROMETHEUS, probe.metrics()),
+        Page::Ready => health(&probe.status(), |state| state == State::Ready),
+        Page::Started => health(&probe.status(), |state| state != State::Starting),
+    };
+    sent(method, said)
+}
+
+/// An answer before it is known whether its body is wanted.
+struct Said {
+    status: StatusCode,
+    kind: &'static str,
+    body: String,
+}
+
+impl Said {
+    const fn new(status: StatusCode, kind: &'static str, body: String) -> Self {
+        Self { status, kind, body }
+    }
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+fn health(status: &Status, is_well: impl Fn(State) -> bool) -> Said {
+    let code = if is_well(status.state) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::json!({
+        "state": status.state.as_str(),
+        "generation": status.generation,
+        "hash": status.hash,
+        "in_sync": status.in_sync,
+        "last_error": status.last_error,
+        "last_success_unix": status.last_success_unix,
+    });
+    Said::new(code, JSON, format!("{body}\n"))
+}
+
+fn index() -> String {
+    let mut text = format!("Pillion {}\n\n", env!("CARGO_PKG_VERSION"));
+    for (name, other, _, what) in PAGES {
+        let names = other.map_or_else(|| name.to_owned(), |other| format!("{name} {other}"));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{names:<28}{what}");
+    }
+    text
+}
+
+fn nothing_there(path: &str) -> Said {
+    let paths: Vec<_> = PAGES.iter().map(|(name, _, _, _)| name).collect();
+    let body = serde_json::json!({
+        "error": {
+            "message": "there is nothing at this path; the LLM API listens on another port",
+            "type": "not_found",
+            "path": path,
+            "paths": paths,
+        }
+    });
+    Said::new(StatusCode::NOT_FOUND, JSON, format!("{body}\n"))
+}
+
+fn wrong_method(method: &Method) -> Response<Full<Bytes>> {
+    let body = serde_json::json!({
+        "error": { "message": "only GET and HEAD are answered here", "type": "method_not_allowed" }
+    });
+    let said = Said::new(StatusCode::METHOD_NOT_ALLOWED, JSON, format!("{body}\n"));
+    let mut response = sent(method, said);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn sent(method: &Method, said: Said) -> Response<Full<Bytes>> {
+    let length = said.body.len();
+    let body = if method == Method::HEAD { Bytes::new() } else { said.body.into() };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = said.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(said.kind));
+    // Said outright, because of HEAD: the length is that of the body it leaves out.
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    struct Fixed(State);
+
+    impl Probe for Fixed {
+        fn status(&self) -> Status {
+            Status {
+                state: self.0,
+                generation: 3,
+                hash: "abc".to_owned(),
+                in_sync: false,
+                last_error: Some("line 2: \"x\" is unknown".to_owned()),
+                last_success_unix: 1_790_000_000,
+            }
+        }
+
+        fn metrics(&self) -> String {
+            "pillion_build_info 1\n".to_owned()
+        }
+    }
+
+    async fn ask(method: Method, path: &str, state: State) -> (u16, http::HeaderMap, String) {
+        let (head, body) = answer(&method, path, &Fixed(state)).into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), head.headers, String::from_utf8(body.into()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_probe_answers_by_the_state_and_under_both_names() {
+        let cases = [
+            (State::Starting, 200, 503, 503),
+            (State::Ready, 200, 200, 200),
+            (State::Draining, 200, 503, 200),
+        ];
+        for (state, live, ready, started) in cases {
+            for (path, expected) in [
+                ("/health/live", live),
+                ("/livez", live),
+                ("/health/ready", ready),
+                ("/readyz", ready),
+                ("/health/started", started),
+                ("/startupz", started),
+            ] {
+                let (status, headers, body) = ask(Method::GET, path, state).await;
+                assert_eq!(status, expected, "{path} while {}", state.as_str());
+                assert_eq!(headers[header::CONTENT_TYPE], JSON);
+                serde_json::from_str::<serde_json::Value>(&body).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_is_served_and_what_is_wrong() {
+        let (_, _, body) = ask(Method::GET, "/readyz", State::Ready).await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "state": "ready", "generation": 3, "hash": "abc", "in_sync": false,
+                "last_error": "line 2: \"x\" is unknown", "last_success_unix": 1_790_000_000,
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn metrics_come_with_the_version_of_their_format() {
+        let (status, headers, body) = ask(Method::GET, "/metrics", State::Ready).await;
+        assert_eq!((status, &*body), (200, "pillion_build_info 1\n"));
+        let kind = headers[header::CONTENT_TYPE].to_str().unwrap();
+        assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_learns_the_known_ones() {
+        let (status, _, body) = ask(Method::GET, "/v1/\"models", State::Ready).await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &body["error"]["path"]), (404, &"/v1/\"models".into()));
+        assert!(body["error"]["paths"].as_array().unwrap().contains(&"/metrics".into()));
+        let (_, _, index) = ask(Method::GET, "/", State::Ready).await;
+        for (name, other, _, _) in PAGES {
+            assert!(index.contains(name) && other.is_none_or(|other| index.contains(other)));
+        }
+    }
+
+    #[tokio::test]
+    async fn other_methods_are_refused_with_those_that_are_not() {
+        let (status, headers, _) = ask(Method::POST, "/metrics", State::Ready).await;
+        assert_eq!((status, headers[header::ALLOW].to_str().unwrap()), (405, "GET, HEAD"));
+    }
+
+    #[tokio::test]
+    async fn a_head_request_gets_the_head_of_the_same_answer() {
+        for path in ["/", "/readyz", "/metrics", "/nowhere"] {
+            let (status, headers, body) = ask(Method::GET, path, State::Draining).await;
+            let (head_status, head_headers, head_body) =
+                ask(Method::HEAD, path, State::Draining).await;
+            assert_eq!((status, headers), (head_status, head_headers.clone()), "{path}");
+            assert_eq!(head_headers[header::CONTENT_LENGTH], body.len().to_string());
+            assert!(head_body.is_empty());
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The table of all metrics: their names, kinds, help texts and labels.
+//!
+//! Promises that no metric exists outside it: handles are made from its rows, and the reference
+//! in the README is written from it. Knows no value and no recorder.
+
+/// How a metric behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; a whole number.
+    Counter,
+    /// Only grows, in fractions. The recorder's counters hold whole numbers, so these are set
+    /// from exact sums when scraped, and told apart from gauges only in the text.
+    FractionCounter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts of durations by [`BUCKETS`].
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the exposition format.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter | Self::FractionCounter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// What it counts or measures.
+    pub help: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+}
+
+impl Row {
+    const fn new(
+        name: &'static str,
+        kind: Kind,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, kind, help, labels }
+    }
+}
+
+/// Upper bounds of the histograms' buckets in seconds: fine where an embedding answers, coarse
+/// where a long chat does, and the last one is the longest timeout anybody sets.
+pub const BUCKETS: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// All metrics, in the order in which the README lists them.
+pub const TABLE: [&Row; 25] = [
+    &REQUESTS,
+    &REQUEST_DURATION,
+    &REQUESTS_IN_FLIGHT,
+    &FIRST_TOKEN,
+    &TOKENS,
+    &COST,
+    &USAGE_ESTIMATED,
+    &TRIES,
+    &TRIES_IN_FLIGHT,
+    &RETRIES,
+    &FALLBACKS,
+    &COOLDOWNS,
+    &IN_COOLDOWN,
+    &CONNECTIONS_OPEN,
+    &CONNECTIONS_OPENED,
+    &CONFIG_GENERATION,
+    &CONFIG_IN_SYNC,
+    &CONFIG_LAST_RELOAD_SUCCESS,
+    &CONFIG_LAST_RELOAD_TIMESTAMP,
+    &CONFIG_RELOADS,
+    &ACCESS_LOG_DROPPED,
+    &BUILD,
+    &RESIDENT_MEMORY,
+    &CPU,
+    &START_TIME,
+];
+
+/// Requests that are over, by the status answered and by how they ended (complete, refused, truncated, abandoned).
+pub const REQUESTS: Row = Row::new(
+    "pillion_requests_total",
+    Kind::Counter,
+    &["endpoint", "model_group", "status", "end"],
+    "Requests that are over, by the status answered and by how they ended (complete, refused, truncated, abandoned).",
+);
+
+/// Time from a request's head to the last byte of its answer.
+pub const REQUEST_DURATION: Row = Row::new(
+    "pillion_request_duration_seconds",
+    Kind::Histogram,
+    &["endpoint", "model_group"],
+    "Time from a request's head to the last byte of its answer.",
+);
+
+/// Requests being served now.
+pub const REQUESTS_IN_FLIGHT: Row =
+    Row::new("pillion_requests_in_flight", Kind::Gauge, &[], "Requests being served now.");
+
+/// Time from a request's head to the first event with content, for streams.
+pub const FIRST_TOKEN: Row = Row::new(
+    "pillion_first_token_seconds",
+    Kind::Histogram,
+    &["model_group", "deployment"],
+    "Time from a request's head to the first event with content, for streams.",
+);
+
+/// Tokens used. Input contains cache_read and cache_write, output contains reasoning.
+pub const TOKENS: Row = Row::new(
+    "pillion_tokens_total",
+    Kind::Counter,
+    &["deployment", "model_group", "type"],
+    "Tokens used. Input contains cache_read and cache_write, output contains reasoning.",
+);
+
+/// Money spent, in US dollars, where the price is known.
+pub const COST: Row = Row::new(
+    "pillion_cost_usd_total",
+    Kind::FractionCounter,
+    &["deployment", "model_group"],
+    "Money spent, in US dollars, where the price is known.",
+);
+
+/// Answers whose tokens are a guess because the provider did not say.
+pub const USAGE_ESTIMATED: Row = Row::new(
+    "pillion_usage_estimated_total",
+    Kind::Counter,
+    &["deployment", "model_group"],
+    "Answers whose tokens are a guess because the provider did not say.",
+);
+
+/// Calls to a deployment that are over, by success or the class of the failure.
+pub const TRIES: Row = Row::new(
+    "pillion_tries_total",
+    Kind::Counter,
+    &["deployment", "outcome"],
+    "Calls to a deployment that are over, by success or the class of the failure.",
+);
+
+/// Calls to a deployment that run now.
+pub const TRIES_IN_FLIGHT: Row = Row::new(
+    "pillion_tries_in_flight",
+    Kind::Gauge,
+    &["deployment"],
+    "Calls to a deployment that run now.",
+);
+
+/// Tries after a failed one in the same group, by the group asked last.
+pub const RETRIES: Row = Row::new(
+    "pillion_retries_total",
+    Kind::Counter,
+    &["model_group"],
+    "Tries after a failed one in the same group, by the group asked last.",
+);
+
+/// Other groups asked after one had failed, by the group asked last.
+pub const FALLBACKS: Row = Row::new(
+    "pillion_fallbacks_total",
+    Kind::Counter,
+    &["model_group"],
+    "Other groups asked after one had failed, by the group asked last.",
+);
+
+/// Times a deployment was put into cooldown, by the class of the failure.
+pub const COOLDOWNS: Row = Row::new(
+    "pillion_cooldowns_total",
+    Kind::Counter,
+    &["deployment", "class"],
+    "Times a deployment was put into cooldown, by the class of the failure.",
+);
+
+/// 1 while a deployment gets no traffic, else 0.
+pub const IN_COOLDOWN: Row = Row::new(
+    "pillion_deployment_in_cooldown",
+    Kind::Gauge,
+    &["deployment"],
+    "1 while a deployment gets no traffic, else 0.",
+);
+
+/// Connections to providers that are open now.
+pub const CONNECTIONS_OPEN: Row = Row::new(
+    "pillion_upstream_connections_open",
+    Kind::Gauge,
+    &[],
+    "Connections to providers that are open now.",
+);
+
+/// Connections to providers opened so far.
+pub const CONNECTIONS_OPENED: Row = Row::new(
+    "pillion_upstream_connections_opened_total",
+    Kind::Counter,
+    &[],
+    "Connections to providers opened so far.",
+);
+
+/// The generation of the configuration that is served.
+pub const CONFIG_GENERATION: Row = Row::new(
+    "pillion_config_generation",
+    Kind::Gauge,
+    &[],
+    "The generation of the configuration that is served.",
+);
+
+/// 1 while the configuration served is the one on the disk, else 0.
+pub const CONFIG_IN_SYNC: Row = Row::new(
+    "pillion_config_in_sync",
+    Kind::Gauge,
+    &[],
+    "1 while the configuration served is the one on the disk, else 0.",
+);
+
+/// 1 where the last attempt to load the configuration worked, else 0.
+pub const CONFIG_LAST_RELOAD_SUCCESS: Row = Row::new(
+    "pillion_config_last_reload_success",
+    Kind::Gauge,
+    &[],
+    "1 where the last attempt to load the configuration worked, else 0.",
+);
+
+/// When the configuration that is served was loaded, in Unix time.
+pub const CONFIG_LAST_RELOAD_TIMESTAMP: Row = Row::new(
+    "pillion_config_last_reload_timestamp_seconds",
+    Kind::Gauge,
+    &[],
+    "When the configuration that is served was loaded, in Unix time.",
+);
+
+/// Attempts to load the configuration again, by result (success, failure).
+pub const CONFIG_RELOADS: Row = Row::new(
+    "pillion_config_reloads_total",
+    Kind::Counter,
+    &["result"],
+    "Attempts to load the configuration again, by result (success, failure).",
+);
+
+/// Lines of the access log that were dropped because its reader is too slow.
+pub const ACCESS_LOG_DROPPED: Row = Row::new(
+    "pillion_access_log_dropped_total",
+    Kind::Counter,
+    &[],
+    "Lines of the access log that were dropped because its reader is too slow.",
+);
+
+/// Always 1; the version is in the label.
+pub const BUILD: Row = Row::new(
+    "pillion_build_info",
+    Kind::Gauge,
+    &["version"],
+    "Always 1; the version is in the label.",
+);
+
+/// Resident memory.
+pub const RESIDENT_MEMORY: Row =
+    Row::new("process_resident_memory_bytes", Kind::Gauge, &[], "Resident memory.");
+
+/// CPU time of user and system.
+pub const CPU: Row = Row::new(
+    "process_cpu_seconds_total",
+    Kind::FractionCounter,
+    &[],
+    "CPU time of user and system.",
+);
+
+/// When the process started, in Unix time.
+pub const START_TIME: Row = Row::new(
+    "process_start_time_seconds",
+    Kind::Gauge,
+    &[],
+    "When the process started, in Unix time.",
+);
+
+/// The table as Markdown, for the README.
+pub fn markdown() -> String {
+    use std::fmt::Write;
+    let mut text = String::from("| metric | kind | labels | what it says |\n|---|---|---|---|\n");
+    for row in TABLE {
+        let labels: Vec<_> = row.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, kind, labels) = (row.name, row.kind.as_str(), labels.join(" "));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {} |", row.help);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: &str = "<!-- metrics -->\n";
+    const CLOSE: &str = "<!-- /metrics -->";
+
+    #[test]
+    fn the_readme_lists_every_metric() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = readme.split_once(OPEN).unwrap();
+        let (_, after) = rest.split_once(CLOSE).unwrap();
+        let fresh = format!("{before}{OPEN}{}{CLOSE}{after}", markdown());
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, fresh).unwrap();
+        } else {
+            assert!(readme == fresh, "the README is out of date; run this test with UPDATE=1");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_follow_the_rules_of_prometheus() {
+        let mut seen = std::collections::HashSet::new();
+        for row in TABLE {
+            assert!(seen.insert(row.name), "{} twice", row.name);
+            assert!(row.name.starts_with("pillion_") || row.name.starts_with("process_"));
+            let counts = matches!(row.kind, Kind::Counter | Kind::FractionCounter);
+            assert_eq!(row.name.ends_with("_total"), counts, "{}", row.name);
+            let is_time = row.kind == Kind::Histogram;
+            assert!(!is_time || row.name.ends_with("_seconds"), "{}", row.name);
+            assert!(row.help.ends_with('.') && !row.help.contains('|'), "{}", row.help);
+        }
+    }
+
+    #[test]
+    fn buckets_rise() {
+        assert!(BUCKETS.is_sorted());
+    }
+}

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod admin;
 pub mod admit;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -10,6 +11,7 @@ pub mod endpoint;
 pub mod exchange;
 pub mod lexicon;
 pub mod listen;
+pub mod logs;
 pub mod protocol;
 pub mod provider;
 pub mod registry;

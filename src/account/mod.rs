@@ -6,6 +6,7 @@
 pub mod cost;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
@@ -112,12 +113,20 @@ pub struct Ledger {
     /// The facts so far.
     pub record: Box<Record>,
     sink: Arc<dyn Sink>,
+    /// Counts the ledgers that are open, which are the requests that are served.
+    running: Arc<AtomicU32>,
     opened: Instant,
 }
 
 impl Ledger {
     /// Opens a ledger for a request that began at `now`.
-    pub fn open(sink: Arc<dyn Sink>, id: uuid::Uuid, now: Instant) -> Self {
+    pub fn open(
+        sink: Arc<dyn Sink>,
+        running: &Arc<AtomicU32>,
+        id: uuid::Uuid,
+        now: Instant,
+    ) -> Self {
+        running.fetch_add(1, Ordering::Relaxed);
         let record = Box::new(Record {
             id,
             endpoint: None,
@@ -141,7 +150,7 @@ impl Ledger {
             usage: None,
             cost: None,
         });
-        Self { record, sink, opened: now }
+        Self { record, sink, running: running.clone(), opened: now }
     }
 
     /// When the request began.
@@ -153,6 +162,7 @@ impl Ledger {
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.record.duration = crate::lexicon::time::now().saturating_duration_since(self.opened);
+        self.running.fetch_sub(1, Ordering::Relaxed);
         self.sink.take(&self.record);
     }
 }

@@ -75,6 +75,18 @@ pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Vec<Pro
     compile(&source, problems, environment)
 }
 
+/// Compiles a JSON document that is in memory; `name` stands for its file in problems.
+pub fn load_text(
+    text: &str,
+    name: &str,
+    environment: Environment<'_>,
+) -> Result<Loaded, Vec<Problem>> {
+    match serde_json::from_str(text) {
+        Ok(root) => compile(&Source::of(root, name), Vec::new(), environment),
+        Err(error) => Err(vec![Problem::of_file(name, error.to_string())]),
+    }
+}
+
 /// [`load`], and where that fails, the last good configuration from `state_dir`.
 ///
 /// The first warning says so then, with [`Severity::Error`] so that it is logged loudly.

@@ -3,7 +3,7 @@
 use super::settings::Settings;
 use crate::lexicon::Secret;
 use crate::provider::Deployment;
-use crate::registry::Price;
+use crate::registry::{self, Price};
 use crate::routing::RouteTable;
 
 /// One configuration, whole and immutable. A reload makes another one.
@@ -27,9 +27,6 @@ pub struct Snapshot {
 }
 
 /// What the list prices say about a model of a vendor.
-///
-/// Asks nobody yet: the compiled-in table has no lookup, so only configured prices hold.
 pub(super) fn listed_price(vendor: &str, model: &str) -> Option<Price> {
-    let _ = (vendor, model);
-    None
+    registry::lookup(vendor, model).map(|model| model.price)
 }

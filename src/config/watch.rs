@@ -70,6 +70,10 @@ pub struct Status {
     pub last_error: Option<String>,
     /// When the content that is served was loaded.
     pub last_success_unix: u64,
+    /// How often changed content was taken up.
+    pub reloads: u64,
+    /// How often changed content was refused.
+    pub refusals: u64,
 }
 
 impl Status {
@@ -82,6 +86,8 @@ impl Status {
             in_sync: true,
             last_error: None,
             last_success_unix: unix_now().as_secs(),
+            reloads: 0,
+            refusals: 0,
         }
     }
 }
@@ -178,7 +184,8 @@ async fn accept(
     let generation = status.borrow().loaded_generation + 1;
     loaded.snapshot.generation = generation;
     let hash = loaded.snapshot.hash.to_string();
-    let fresh = Status::of(&loaded);
+    let (reloads, refusals) = (status.borrow().reloads + 1, status.borrow().refusals);
+    let fresh = Status { reloads, refusals, ..Status::of(&loaded) };
     info!(generation, hash = %hash, "configuration loaded");
     publish(loaded);
     keep(watch, &hash).await;
@@ -195,6 +202,7 @@ fn refuse(status: &watch::Sender<Status>, disk_hash: Option<String>, why: String
         status.disk_hash = disk_hash;
         status.in_sync = false;
         status.last_error = Some(why);
+        status.refusals += u64::from(!known);
     });
 }
 

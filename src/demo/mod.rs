@@ -86,6 +86,23 @@ pub fn configuration(deployments: &[(Character, SocketAddr)]) -> String {
     .to_string()
 }
 
+/// What to paste into another terminal.
+pub fn welcome(api: SocketAddr, admin: SocketAddr) -> String {
+    format!(
+        "\
+Pillion is in front of three simulated deployments: steady, tailed and flaky.
+
+  curl -s http://{api}/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{{\"model\":\"demo\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'
+
+  from openai import OpenAI
+  print(OpenAI(base_url=\"http://{api}/v1\", api_key=\"any\").chat.completions.create(model=\"demo\", messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}]).choices[0].message.content)
+
+Metrics: http://{admin}/metrics    Health: http://{admin}/health/ready    Stop: Ctrl-C
+"
+    )
+}
+
 /// Binds a port of its own for each character.
 pub async fn bind() -> std::io::Result<Vec<(Character, TcpListener)>> {
     let mut bound = Vec::new();

@@ -1,7 +1,7 @@
 //! One call to one deployment, up to the point where its answer is worth giving to a client.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::head::Path;
 use super::live::Live;
 use super::{Gateway, Unread, read};
-use crate::account::Ledger;
+use crate::account::{Ledger, Try};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::{Sign, Watch, payload};
@@ -58,6 +58,8 @@ pub(super) struct Served {
     /// The name the answer shows: what the client asked for, or the group a fallback led to.
     pub name: Box<str>,
     pub in_flight: InFlight,
+    /// When the try began.
+    pub since: Instant,
 }
 
 /// A try that failed before anything was given to the client.
@@ -108,35 +110,62 @@ pub(super) async fn run(
     let model = fill(&deployment.model, &launch.captures, asked);
     let outgoing = say(call, deployment, &model, launch, headers)?;
     ledger.record.upstream_model = Some(model.into());
-    let served = Served { deployment: at, name: asked.into(), in_flight: row.enter() };
+    let served =
+        Served { deployment: at, name: asked.into(), in_flight: row.enter(), since: time::now() };
+    let started = time::now();
     let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
     let result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
         .await
         .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
     let now = time::now();
     match &result {
-        Ok(super::race::Won::Whole(_)) => row.succeeded(now),
+        Ok(super::race::Won::Whole(_)) => {
+            row.succeeded(now);
+            ledger.record.attempts.push(over(deployment, at, started, now, None, false));
+        }
         // A stream has succeeded when it has ended; its relay counts it.
         Ok(super::race::Won::Stream(_)) => {
             let waited = now.saturating_duration_since(ledger.opened());
             ledger.record.first_token = Some(waited);
         }
         Err(refusal) => {
-            let ours = refusal.failure.class == Class::Timeout && call.wishes.timeout.is_some();
-            let settings = live.routes.settings();
+            let failure = refusal.failure;
+            let ours = failure.class == Class::Timeout && call.wishes.timeout.is_some();
             let who = (launch.group, launch.member);
-            let cooled = row.failed(settings, who, &refusal.failure, ours, now);
+            let cooled = row.failed(live.routes.settings(), who, &failure, ours, now);
             if let Some(pause) = cooled {
                 tracing::warn!(
                     deployment = %deployment.id,
-                    class = refusal.failure.class.as_str(),
+                    class = failure.class.as_str(),
                     seconds = pause.as_secs_f64(),
                     "deployment goes into cooldown"
                 );
             }
+            let class = Some(failure.class);
+            ledger.record.attempts.push(over(
+                deployment,
+                at,
+                started,
+                now,
+                class,
+                cooled.is_some(),
+            ));
         }
     }
     result
+}
+
+/// The note of a try that is over.
+pub(super) fn over(
+    deployment: &Deployment,
+    at: DeploymentIx,
+    started: Instant,
+    now: Instant,
+    class: Option<Class>,
+    cooled: bool,
+) -> Try {
+    let took = now.saturating_duration_since(started);
+    Try { deployment: at, id: deployment.id.clone(), class, cooled, took }
 }
 
 fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {

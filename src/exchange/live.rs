@@ -8,7 +8,7 @@ use crate::admit::Keyring;
 use crate::lexicon::DeploymentIx;
 use crate::provider::Deployment;
 use crate::registry::Price;
-use crate::routing::RouteTable;
+use crate::routing::{Group, Member, RouteTable};
 use crate::stats::Rows;
 
 /// What a request may cost in bytes and time.
@@ -76,6 +76,13 @@ impl Live {
 
     pub(super) fn deployment(&self, at: DeploymentIx) -> Option<&Deployment> {
         self.deployments.get(at.at())
+    }
+
+    /// The group and the member that a deployment is.
+    pub(super) fn member(&self, at: DeploymentIx) -> Option<(&Group, &Member)> {
+        self.routes.groups().iter().find_map(|group| {
+            Some((group, group.members.iter().find(|member| member.deployment == at)?))
+        })
     }
 
     pub(super) fn price(&self, at: DeploymentIx) -> Option<&Price> {

@@ -15,6 +15,7 @@ mod relay;
 mod whole;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -43,12 +44,18 @@ pub struct Gateway {
     live: ArcSwap<Live>,
     client: Client,
     sink: Arc<dyn Sink>,
+    in_flight: Arc<AtomicU32>,
 }
 
 impl Gateway {
     /// A gateway that serves `live`.
     pub fn new(live: Live, client: Client, sink: Arc<dyn Sink>) -> Self {
-        Self { live: ArcSwap::from_pointee(live), client, sink }
+        Self { live: ArcSwap::from_pointee(live), client, sink, in_flight: Arc::default() }
+    }
+
+    /// How many requests are being served.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// What is served now.
@@ -68,7 +75,8 @@ impl Gateway {
     pub async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let live = self.live.load_full();
         let (head, body) = request.into_parts();
-        let mut ledger = Ledger::open(self.sink.clone(), call_id(&head.headers), time::now());
+        let mut ledger =
+            Ledger::open(self.sink.clone(), &self.in_flight, call_id(&head.headers), time::now());
         match self.converse(&live, &head, body, &mut ledger).await {
             Ok(Said::Listed(list)) => model_list::response(list, ledger),
             Ok(Said::Won(Won::Stream(stream))) => relay::response(*stream, &live, ledger),

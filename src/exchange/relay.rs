@@ -19,7 +19,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::attempt::{Served, Stream};
+use super::attempt::{Served, Stream, over};
 use super::head;
 use super::live::Live;
 use crate::account::{End, Ledger, cost};
@@ -307,19 +307,20 @@ impl Relay {
         record.end = end;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
-        match failure {
-            None => row.succeeded(now),
-            Some(failure) => {
-                let group = self.live.routes.groups().iter().find_map(|group| {
-                    let own = |member: &&crate::routing::Member| {
-                        member.deployment == self.served.deployment
-                    };
-                    Some((group, group.members.iter().find(own)?))
-                });
-                if let Some(who) = group {
-                    row.failed(self.live.routes.settings(), who, &failure, false, now);
-                }
+        let cooled = match failure {
+            None => {
+                row.succeeded(now);
+                None
             }
+            Some(failure) => self
+                .live
+                .member(self.served.deployment)
+                .and_then(|who| row.failed(self.live.routes.settings(), who, &failure, false, now)),
+        };
+        if let Some(deployment) = self.live.deployment(self.served.deployment) {
+            let class = failure.map(|failure| failure.class);
+            let (at, since) = (self.served.deployment, self.served.since);
+            record.attempts.push(over(deployment, at, since, now, class, cooled.is_some()));
         }
         self.settle();
     }

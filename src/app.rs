@@ -1,0 +1,446 @@
+//! Wires the parts together: start, reload, drain, stop. The one place where all of them are
+//! named, and where long work is spawned and joined.
+
+use std::future::Future;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Probe, State};
+use crate::admit::Keyring;
+use crate::cli::{self, Cli, Command};
+use crate::config::{self, Loaded, Problem, Snapshot};
+use crate::exchange::{Gateway, Limits, Live};
+use crate::lexicon::{DeploymentIx, time};
+use crate::provider::catalog;
+use crate::routing::View;
+use crate::stats::StatsTable;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::meters::Named;
+use crate::telemetry::{self, Scrape, Telemetry};
+use crate::upstream::{self, Client, Connections};
+use crate::{demo, listen, logs};
+
+/// Runs a command to its end.
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Check(check) => self::check(&check),
+        Command::Demo(demo) => with_runtime(run_demo(demo)),
+        Command::Serve(serve) => with_runtime(run_serve(serve)),
+    }
+}
+
+/// One thread for all requests: a second one costs a tenth of CPU per call and a sidecar has
+/// little to share. Blocking work (files, names) has threads of its own.
+fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => complain(&format!("cannot start: {error}")),
+    }
+}
+
+fn complain(message: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "pillion: {message}");
+    ExitCode::from(1)
+}
+
+fn print(text: &str) {
+    // A closed pipe is the reader's wish, not an error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn check(check: &cli::Check) -> ExitCode {
+    let environment = config::process_environment;
+    let mut code = 0;
+    for file in &check.files {
+        let problems = config::check(file, &environment);
+        let format = match check.format {
+            cli::Format::Json => config::report::Format::Json,
+            cli::Format::Text => config::report::Format::text(&environment),
+        };
+        print(&config::report::render(&problems, format));
+        code = code.max(config::report::exit_code(&problems));
+    }
+    ExitCode::from(code)
+}
+
+/// What is served, from where, and to whom.
+struct Plan {
+    loaded: Loaded,
+    listen: Vec<SocketAddr>,
+    admin: Vec<SocketAddr>,
+    state_dir: Option<PathBuf>,
+    /// The file to watch, if there is one.
+    file: Option<PathBuf>,
+    access_log: bool,
+}
+
+async fn run_serve(serve: cli::Serve) -> ExitCode {
+    let plan = match plan(serve) {
+        Ok(plan) => plan,
+        Err(message) => return complain(&message),
+    };
+    logs::start(&plan.loaded.snapshot.settings.log);
+    for problem in &plan.loaded.warnings {
+        warn_of(problem);
+    }
+    match Sidecar::start(plan).await {
+        Ok(sidecar) => sidecar.run().await,
+        Err(message) => complain(&message),
+    }
+}
+
+fn plan(serve: cli::Serve) -> Result<Plan, String> {
+    let environment = config::process_environment;
+    let state_dir = serve.state_dir;
+    let loaded = match &serve.config {
+        Some(file) => config::load_or_last_good(file, state_dir.as_deref(), &environment)
+            .map_err(|problems| listed(file.display().to_string().as_str(), &problems))?,
+        None => {
+            let vendors: Vec<_> =
+                catalog::all().iter().map(|vendor| (vendor.prefix, vendor.key_env)).collect();
+            config::from_environment(&vendors, &environment).ok_or(NOTHING_TO_SERVE)?
+        }
+    };
+    let settings = &loaded.snapshot.settings;
+    let or = |own: Vec<SocketAddr>, file: &[SocketAddr]| {
+        if own.is_empty() { file.to_vec() } else { own }
+    };
+    Ok(Plan {
+        listen: or(serve.listen, &settings.listen),
+        admin: or(serve.admin, &settings.admin),
+        state_dir: state_dir.or_else(|| settings.state_dir.clone()),
+        file: serve.config,
+        access_log: true,
+        loaded,
+    })
+}
+
+const NOTHING_TO_SERVE: &str = "nothing to serve: give a LiteLLM configuration with `pillion serve -c config.yaml`, \
+or set a provider's key such as OPENAI_API_KEY; `pillion demo` needs neither";
+
+fn listed(file: &str, problems: &[Problem]) -> String {
+    let report = config::report::render(problems, config::report::Format::Plain);
+    format!("{file} cannot be served\n{report}")
+}
+
+fn warn_of(problem: &Problem) {
+    let hint = problem.hint.as_deref().unwrap_or("");
+    if problem.is_error() {
+        error!(place = %problem.place(), hint, "{}", problem.what);
+    } else {
+        warn!(place = %problem.place(), hint, "{}", problem.what);
+    }
+}
+
+async fn run_demo(demo: cli::Demo) -> ExitCode {
+    logs::start(&config::Log { level: "warn".into(), format: config::LogFormat::Text });
+    let upstreams = match demo::bind().await {
+        Ok(upstreams) => upstreams,
+        Err(error) => return complain(&format!("cannot bind the simulated providers: {error}")),
+    };
+    let places: Vec<_> = upstreams
+        .iter()
+        .filter_map(|(character, listener)| Some((*character, listener.local_addr().ok()?)))
+        .collect();
+    let text = demo::configuration(&places);
+    let loaded = match config::load_text(&text, "demo", &|_| None) {
+        Ok(loaded) => loaded,
+        Err(problems) => return complain(&listed("the demo", &problems)),
+    };
+    let plan = Plan {
+        loaded,
+        listen: vec![demo.listen],
+        admin: vec![demo.admin],
+        state_dir: None,
+        file: None,
+        access_log: false,
+    };
+    match Sidecar::start(plan).await {
+        Err(message) => complain(&message),
+        Ok(mut sidecar) => {
+            let stop = sidecar.stop.subscribe();
+            for (character, listener) in upstreams {
+                let answer = move |request| demo::answer(character, request);
+                let settings = listen::Settings::default();
+                let served =
+                    listen::run(vec![listener], settings, answer, stop.clone(), Duration::ZERO);
+                sidecar.work.spawn(async move {
+                    served.await;
+                });
+            }
+            print(&demo::welcome(demo.listen, demo.admin));
+            sidecar.run().await
+        }
+    }
+}
+
+/// A running sidecar.
+struct Sidecar {
+    gateway: Arc<Gateway>,
+    control: Arc<Control>,
+    api: Vec<TcpListener>,
+    stop: watch::Sender<bool>,
+    /// Long work that ends by itself when a stop is asked for.
+    work: JoinSet<()>,
+    access_log: Option<Arc<AccessLog>>,
+    listen: listen::Settings,
+    drain: Duration,
+}
+
+/// What the admin listener and the watcher share with the gateway.
+struct Control {
+    gateway: Arc<Gateway>,
+    telemetry: Arc<Telemetry>,
+    stats: StatsTable,
+    connections: Connections,
+    status: watch::Receiver<config::watch::Status>,
+    draining: AtomicBool,
+}
+
+impl Sidecar {
+    async fn start(plan: Plan) -> Result<Self, String> {
+        let api = bind(&plan.listen).await?;
+        let admin = bind(&plan.admin).await?;
+        let access_log = plan.access_log.then(|| Arc::new(AccessLog::default()));
+        let telemetry = Arc::new(Telemetry::new(access_log.clone()));
+        let connections = Connections::default();
+        let stats = StatsTable::new(time::now());
+        let status = config::watch::Status::of(&plan.loaded);
+        let (status_tx, status) = watch::channel(status);
+        let settings = plan.loaded.snapshot.settings.clone();
+        let live = live(plan.loaded.snapshot, &stats, &telemetry);
+        let client = Client::new(&upstream::Settings::default(), connections.clone());
+        let gateway = Arc::new(Gateway::new(live, client, telemetry.clone()));
+        let control = Arc::new(Control {
+            gateway: gateway.clone(),
+            telemetry,
+            stats,
+            connections,
+            status,
+            draining: AtomicBool::new(false),
+        });
+        let (stop, _) = watch::channel(false);
+        let mut work = JoinSet::new();
+        let upkeep = control.clone();
+        work.spawn(async move { upkeep.telemetry.upkeep().await });
+        work.spawn(serve_admin(admin, control.clone()));
+        if let Some(file) = plan.file {
+            work.spawn(follow(file, plan.state_dir, control.clone(), status_tx));
+        }
+        for listener in &api {
+            if let Ok(address) = listener.local_addr() {
+                info!(%address, "serving the LLM API");
+            }
+        }
+        let listen = listen::Settings {
+            head_timeout: settings.limits.head_timeout,
+            max_head_bytes: settings.limits.max_header_bytes,
+            ..listen::Settings::default()
+        };
+        let drain = settings.drain_timeout;
+        Ok(Self { gateway, control, api, stop, work, access_log, listen, drain })
+    }
+
+    /// Serves until a signal, then drains. A second signal ends at once.
+    async fn run(mut self) -> ExitCode {
+        let (Ok(terminate), Ok(interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return complain("cannot listen for signals");
+        };
+        let mut signals = Signals { terminate, interrupt };
+        let (written, log_stop) = watch::channel(false);
+        let mut writer = JoinSet::new();
+        if let Some(log) = self.access_log.take() {
+            let stop = wait(log_stop);
+            writer.spawn(log.run(Box::new(std::io::stdout()), stop));
+        }
+        let gateway = self.gateway.clone();
+        let answer = move |request| gateway.clone().serve(request);
+        let served = listen::run(self.api, self.listen, answer, self.stop.subscribe(), self.drain);
+        let mut served = std::pin::pin!(served);
+        tokio::select! {
+            _ = &mut served => return complain("the listener ended by itself"),
+            () = signals.next() => {}
+        }
+        info!(seconds = self.drain.as_secs(), "stopping: requests that run may finish");
+        self.control.draining.store(true, Ordering::Relaxed);
+        let _ = self.stop.send(true);
+        let cut = tokio::select! {
+            cut = &mut served => cut,
+            () = signals.next() => {
+                warn!("a second signal: ending at once");
+                return ExitCode::from(1);
+            }
+        };
+        if cut > 0 {
+            warn!(connections = cut, "the drain time is over; connections were cut");
+        }
+        let _ = written.send(true);
+        let flushed = async { while writer.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_LINES, flushed).await;
+        self.work.shutdown().await;
+        info!("stopped");
+        ExitCode::SUCCESS
+    }
+}
+
+/// How long the access log may take to write its last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn wait(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stopped| *stopped).await;
+}
+
+/// Binds every address. Loopback of a family that the machine does not have is passed over,
+/// while another address is bound.
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
+    let mut bound = Vec::new();
+    let mut failed = None;
+    for &address in addresses {
+        match listen::bind(address).await {
+            Ok(listener) => bound.push(listener),
+            Err(error) => {
+                let spare = address.is_ipv6() && address.ip().is_loopback();
+                if !spare || error.kind() == std::io::ErrorKind::AddrInUse {
+                    return Err(format!("cannot listen on {address}: {error}"));
+                }
+                failed = Some(format!("cannot listen on {address}: {error}"));
+            }
+        }
+    }
+    if bound.is_empty() {
+        Err(failed.unwrap_or_else(|| "no address to listen on".to_owned()))
+    } else {
+        Ok(bound)
+    }
+}
+
+/// A snapshot as requests see it, its rows beside it and its series made.
+fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
+    let named: Vec<Named<'_>> = snapshot
+        .deployments
+        .iter()
+        .map(|deployment| Named { id: &deployment.id, group: &deployment.group })
+        .collect();
+    telemetry.publish(&named);
+    let rows = stats.rows(snapshot.deployments.iter().map(|deployment| &*deployment.id));
+    let limits = &snapshot.settings.limits;
+    let limits = Limits {
+        max_body_bytes: limits.max_body_bytes as u64,
+        body_timeout: limits.body_timeout,
+        ..Limits::default()
+    };
+    let keyring = Keyring::new(snapshot.master_key.as_ref());
+    Live::new(snapshot.routes, snapshot.deployments, snapshot.prices, rows, keyring, limits)
+}
+
+/// Takes up changes of the file while the sidecar runs.
+async fn follow(
+    file: PathBuf,
+    state_dir: Option<PathBuf>,
+    control: Arc<Control>,
+    status: watch::Sender<config::watch::Status>,
+) {
+    let load: config::watch::Load =
+        Arc::new(|path| config::load(path, &config::process_environment));
+    let watch = config::watch::Watch { state_dir, ..config::watch::Watch::new(file, load) };
+    config::watch::run(watch, status, |loaded| {
+        for problem in &loaded.warnings {
+            warn_of(problem);
+        }
+        control.gateway.publish(live(loaded.snapshot, &control.stats, &control.telemetry));
+    })
+    .await;
+}
+
+async fn serve_admin(listeners: Vec<TcpListener>, control: Arc<Control>) {
+    let answer = move |request: Request<Incoming>| {
+        let control = control.clone();
+        async move { answer_admin(&request, &control) }
+    };
+    // Probes and scrapes go on while requests drain, so this ends only with the process.
+    let (_open, never) = watch::channel(false);
+    listen::run(listeners, listen::Settings::default(), answer, never, Duration::ZERO).await;
+}
+
+fn answer_admin(request: &Request<Incoming>, control: &Control) -> Response<Full<bytes::Bytes>> {
+    admin::answer(request.method(), request.uri().path(), control)
+}
+
+impl Probe for Control {
+    fn status(&self) -> admin::Status {
+        let status = self.status.borrow();
+        let draining = self.draining.load(Ordering::Relaxed);
+        admin::Status {
+            state: if draining { State::Draining } else { State::Ready },
+            generation: status.loaded_generation,
+            hash: status.loaded_hash.clone(),
+            in_sync: status.in_sync,
+            last_error: status.last_error.clone(),
+            last_success_unix: status.last_success_unix,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let live = self.gateway.live();
+        let now = time::now();
+        let running = live.deployments.iter().enumerate().filter_map(|(at, deployment)| {
+            let vitals = live.rows.vitals(DeploymentIx(u16::try_from(at).ok()?));
+            Some(telemetry::Running {
+                id: deployment.id.clone(),
+                in_flight: vitals.in_flight,
+                is_cooling: vitals.is_cooling(now),
+            })
+        });
+        let status = self.status.borrow();
+        let scrape = Scrape {
+            deployments: running.collect(),
+            requests_in_flight: self.gateway.in_flight(),
+            connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
+            connections_opened: self.connections.opened(),
+            config: telemetry::Config {
+                generation: status.loaded_generation,
+                in_sync: status.in_sync,
+                last_reload_success: status.last_error.is_none(),
+                last_success_unix: status.last_success_unix,
+                reloads: status.reloads,
+                failed_reloads: status.refusals,
+            },
+        };
+        drop(status);
+        self.telemetry.render(&scrape)
+    }
+}

@@ -147,3 +147,101 @@ const ROOM: usize = 256 * 1024;
 
 /// How long a line waits for company.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::telemetry::fixture;
+
+    const NOW: Duration = Duration::from_secs(1_795_265_760);
+
+    /// Tells each write, and waits for leave where it is told to.
+    struct Told(mpsc::Sender<Vec<u8>>, Option<mpsc::Receiver<()>>);
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(leave) = &self.1 {
+                leave.recv().map_err(io::Error::other)?;
+            }
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines(bytes: &[u8]) -> usize {
+        bytes.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    async fn stopped(stop: oneshot::Receiver<()>) {
+        // An error means that nobody will stop it any more, which also is an end.
+        let _ = stop.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_come_together_are_written_together() {
+        let log = Arc::new(AccessLog::default());
+        let (told, heard) = mpsc::channel();
+        let (stop, stopping) = oneshot::channel();
+        let run = log.clone().run(Box::new(Told(told, None)), stopped(stopping));
+        let both = async {
+            log.write(&fixture::stream(), NOW);
+            log.write(&fixture::refused(), NOW);
+            tokio::time::sleep(LONGEST_WAIT * 2).await;
+            assert_eq!(heard.try_iter().map(|bytes| lines(&bytes)).collect::<Vec<_>>(), [2]);
+            log.write(&fixture::stream(), NOW);
+            drop(stop);
+        };
+        tokio::join!(run, both);
+        let last: Vec<_> = heard.try_iter().map(|bytes| lines(&bytes)).collect();
+        assert_eq!((last, log.dropped()), (vec![1], 0), "what is left is written at the end");
+    }
+
+    #[tokio::test]
+    async fn half_a_buffer_does_not_wait_for_the_clock() {
+        let log = Arc::new(AccessLog::with_room(4096));
+        for _ in 0..6 {
+            log.write(&fixture::stream(), NOW);
+        }
+        assert!(log.lines().len() > 2048);
+        let ripe = tokio::time::timeout(LONGEST_WAIT / 2, log.ripe());
+        assert!(ripe.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_costs_lines_and_no_time() {
+        let log = Arc::new(AccessLog::with_room(4096));
+        let (told, heard) = mpsc::channel();
+        let (leave, may_write) = mpsc::channel();
+        let (stop, stopping) = oneshot::channel();
+        for _ in 0..100 {
+            log.write(&fixture::stream(), NOW);
+        }
+        let dropped = log.dropped();
+        assert!(dropped > 80, "{dropped}");
+        drop(stop);
+        leave.send(()).unwrap();
+        log.clone().run(Box::new(Told(told, Some(may_write))), stopped(stopping)).await;
+        let written = heard.try_iter().map(|bytes| lines(&bytes)).sum::<usize>();
+        assert_eq!(written as u64 + dropped, 100, "each line is written whole or counted");
+    }
+
+    #[tokio::test]
+    async fn lines_that_cannot_be_written_are_counted() {
+        let log = Arc::new(AccessLog::default());
+        let (told, heard) = mpsc::channel();
+        drop(heard);
+        log.write(&fixture::stream(), NOW);
+        log.write(&fixture::stream(), NOW);
+        log.clone().run(Box::new(Told(told, None)), async {}).await;
+        assert_eq!(log.dropped(), 2);
+    }
+}

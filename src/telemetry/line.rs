@@ -199,3 +199,121 @@ const fn civil(days: u64) -> (u64, u64, u64) {
     let year = era * 400 + year_of_era;
     (if month <= 2 { year + 1 } else { year }, month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::telemetry::fixture;
+
+    fn line(record: &Record) -> String {
+        let mut out = Vec::new();
+        append(&mut out, record, Duration::from_millis(1_795_265_760_007));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_says_all_that_is_known() {
+        let parsed: Value = serde_json::from_str(&line(&fixture::stream())).unwrap();
+        assert_eq!(
+            parsed,
+            json!({
+                "time": "2026-11-21T12:56:00.007Z",
+                "id": "00000000-0000-0000-0000-000000000007",
+                "endpoint": "chat",
+                "status": 200,
+                "end": "complete",
+                "stream": true,
+                "gen_ai.request.model": "smart",
+                "group": "smart",
+                "deployment": "east",
+                "provider": "openai",
+                "gen_ai.response.model": "gpt-5",
+                "tries": 2,
+                "retries": 1,
+                "fallbacks": 0,
+                "ttft_ms": 210.5,
+                "duration_ms": 1500.042,
+                "upstream_ms": 1400.0,
+                "gen_ai.usage.input_tokens": 100,
+                "gen_ai.usage.output_tokens": 20,
+                "cached_tokens": 60,
+                "reasoning_tokens": 5,
+                "estimated": false,
+                "cost_usd": 0.000_012_5,
+                "error.type": "rate_limit",
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_said() {
+        let line = line(&fixture::refused());
+        let parsed: Value = serde_json::from_str(&line).unwrap();
+        let keys: Vec<_> = parsed.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = "time id status end stream tries retries fallbacks duration_ms upstream_ms";
+        assert_eq!(keys.join(" "), expected);
+        assert!(line.ends_with("}\n"));
+    }
+
+    #[test]
+    fn money_is_exact() {
+        for cost in [0, 1, 10, 12_500_000, 999_999_999_999, 1_000_000_000_000, u64::MAX] {
+            let mut out = Vec::new();
+            money(&mut out, "x", PicoUsd(cost));
+            assert_eq!(String::from_utf8(out).unwrap(), format!(",\"x\":{}", PicoUsd(cost)));
+        }
+    }
+
+    #[test]
+    fn days_become_dates() {
+        for (day, date) in [
+            (0, (1970, 1, 1)),
+            (59, (1970, 3, 1)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (19_782, (2024, 2, 29)),
+            (20_453, (2025, 12, 31)),
+            (20_454, (2026, 1, 1)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(civil(day), date, "{day}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_cut_at_a_character() {
+        let mut record = fixture::refused();
+        record.model = "ü".repeat(1000).into();
+        let parsed: Value = serde_json::from_str(&line(&record)).unwrap();
+        assert_eq!(parsed["gen_ai.request.model"].as_str().unwrap().chars().count(), 256);
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_comes_back_as_it_was(model in "[\\x00-\\u{7f}\\PC]{0,256}") {
+            let mut record = fixture::refused();
+            record.model = model.as_str().into();
+            let line = line(&record);
+            prop_assert_eq!(line.bytes().filter(|byte| *byte == b'\n').count(), 1);
+            let parsed: Value = serde_json::from_str(&line).unwrap();
+            let said = parsed.get("gen_ai.request.model").and_then(Value::as_str);
+            prop_assert_eq!(said.unwrap_or_default(), model);
+        }
+
+        #[test]
+        fn times_agree_with_another_calendar(seconds in 0..4_102_444_800_u64) {
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+            let mut out = Vec::new();
+            timestamp(&mut out, Duration::from_secs(seconds));
+            let ours = String::from_utf8(out).unwrap();
+            let theirs = httpdate::HttpDate::from(time).to_string();
+            prop_assert_eq!(&ours[..4], &theirs[12..16]);
+            prop_assert_eq!(&ours[8..10], &theirs[5..7]);
+            prop_assert_eq!(&ours[11..19], &theirs[17..25]);
+        }
+    }
+}

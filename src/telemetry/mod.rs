@@ -5,6 +5,8 @@
 //! metrics brings those numbers as a [`Scrape`].
 
 pub mod access_log;
+#[cfg(test)]
+mod fixture;
 mod line;
 pub mod meters;
 mod process;
@@ -152,4 +154,164 @@ fn whole(number: u64) -> f64 {
 
 fn flag(is_set: bool) -> f64 {
     f64::from(u8::from(is_set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn telemetry() -> Telemetry {
+        let telemetry = Telemetry::new(None);
+        telemetry
+            .publish(&[Named { id: "east", group: "smart" }, Named { id: "west", group: "smart" }]);
+        telemetry
+    }
+
+    #[track_caller]
+    fn check(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.lines().any(|said| said == *line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_record_becomes_numbers() {
+        let telemetry = telemetry();
+        telemetry.take(&fixture::stream());
+        let text = telemetry.render(&Scrape::default());
+        check(
+            &text,
+            &[
+                r#"pillion_requests_total{endpoint="chat",model_group="smart",status="2xx",end="complete"} 1"#,
+                r#"pillion_request_duration_seconds_bucket{endpoint="chat",model_group="smart",le="1"} 0"#,
+                r#"pillion_request_duration_seconds_bucket{endpoint="chat",model_group="smart",le="2"} 1"#,
+                r#"pillion_request_duration_seconds_sum{endpoint="chat",model_group="smart"} 1.500042"#,
+                r#"pillion_first_token_seconds_bucket{model_group="smart",deployment="east",le="0.25"} 1"#,
+                r#"pillion_tokens_total{deployment="east",model_group="smart",type="input"} 100"#,
+                r#"pillion_tokens_total{deployment="east",model_group="smart",type="output"} 20"#,
+                r#"pillion_tokens_total{deployment="east",model_group="smart",type="cache_read"} 60"#,
+                r#"pillion_tokens_total{deployment="east",model_group="smart",type="cache_write"} 7"#,
+                r#"pillion_tokens_total{deployment="east",model_group="smart",type="reasoning"} 5"#,
+                r#"pillion_cost_usd_total{deployment="east",model_group="smart"} 0.0000125"#,
+                r"# TYPE pillion_cost_usd_total counter",
+                r#"pillion_tries_total{deployment="east",outcome="success"} 1"#,
+                r#"pillion_tries_total{deployment="west",outcome="success"} 0"#,
+                r#"pillion_tries_total{deployment="west",outcome="rate_limit"} 1"#,
+                r#"pillion_cooldowns_total{deployment="west",class="rate_limit"} 1"#,
+                r#"pillion_retries_total{model_group="smart"} 1"#,
+                r#"pillion_fallbacks_total{model_group="smart"} 0"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn clients_cannot_create_series() {
+        let telemetry = telemetry();
+        telemetry.take(&fixture::refused());
+        let before = telemetry.render(&Scrape::default()).lines().count();
+        for name in 0..100 {
+            let mut record = fixture::refused();
+            record.model = format!("model-{name}").into();
+            record.group = Some(format!("group-{name}").into());
+            record.status = 401;
+            telemetry.take(&record);
+        }
+        let text = telemetry.render(&Scrape::default());
+        assert_eq!(text.lines().count(), before);
+        let line = r#"pillion_requests_total{endpoint="other",model_group="unknown",status="401",end="refused"} 101"#;
+        check(&text, &[line]);
+    }
+
+    #[test]
+    fn counts_survive_a_reload_and_the_end_of_their_deployment() {
+        let telemetry = telemetry();
+        telemetry.take(&fixture::stream());
+        telemetry.publish(&[Named { id: "north", group: "smart" }]);
+        telemetry.take(&fixture::stream());
+        let text = telemetry.render(&Scrape::default());
+        check(
+            &text,
+            &[
+                r#"pillion_tokens_total{deployment="east",model_group="smart",type="input"} 200"#,
+                r#"pillion_cost_usd_total{deployment="east",model_group="smart"} 0.000025"#,
+                r#"pillion_tries_total{deployment="north",outcome="success"} 0"#,
+            ],
+        );
+        assert!(!text.contains("unknown"), "{text}");
+    }
+
+    #[test]
+    fn a_scrape_shows_this_moment() {
+        let telemetry = telemetry();
+        let busy = Running { id: "west".into(), in_flight: 3, is_cooling: true };
+        let config = Config {
+            generation: 4,
+            in_sync: true,
+            last_reload_success: true,
+            last_success_unix: 1_795_265_760,
+            reloads: 3,
+            failed_reloads: 1,
+        };
+        let deployments = vec![busy];
+        let (requests_in_flight, connections_open, connections_opened) = (5, 6, 7);
+        let scrape = Scrape {
+            deployments,
+            requests_in_flight,
+            connections_open,
+            connections_opened,
+            config,
+        };
+        check(
+            &telemetry.render(&scrape),
+            &[
+                r#"pillion_tries_in_flight{deployment="west"} 3"#,
+                r#"pillion_tries_in_flight{deployment="east"} 0"#,
+                r#"pillion_deployment_in_cooldown{deployment="west"} 1"#,
+                r"pillion_requests_in_flight 5",
+                r"pillion_upstream_connections_open 6",
+                r"pillion_upstream_connections_opened_total 7",
+                r"pillion_config_generation 4",
+                r"pillion_config_in_sync 1",
+                r"pillion_config_last_reload_timestamp_seconds 1795265760",
+                r#"pillion_config_reloads_total{result="failure"} 1"#,
+            ],
+        );
+        let text = telemetry.render(&Scrape::default());
+        check(&text, &[r#"pillion_tries_in_flight{deployment="west"} 0"#]);
+    }
+
+    #[test]
+    fn the_table_and_the_text_name_the_same_metrics() {
+        let telemetry = telemetry();
+        telemetry.take(&fixture::stream());
+        let text = telemetry.render(&Scrape::default());
+        let mut shown: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let mut listed: Vec<_> =
+            table::TABLE.iter().map(|row| format!("{} {}", row.name, row.kind.as_str())).collect();
+        shown.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(shown, listed);
+        for row in table::TABLE {
+            assert!(text.contains(&format!("# HELP {} {}\n", row.name, row.help)), "{}", row.name);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upkeep_loses_no_duration() {
+        let telemetry = telemetry();
+        let work = async {
+            for _ in 0..1000 {
+                telemetry.take(&fixture::stream());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = telemetry.upkeep() => {}
+            () = work => {}
+        }
+        let line =
+            r#"pillion_request_duration_seconds_count{endpoint="chat",model_group="smart"} 1000"#;
+        check(&telemetry.render(&Scrape::default()), &[line]);
+    }
 }

@@ -1,0 +1,79 @@
+//! Records for the tests of this folder.
+
+use std::time::Duration;
+
+use smallvec::smallvec;
+use uuid::Uuid;
+
+use crate::account::{End, Record, Try};
+use crate::lexicon::{Class, DeploymentIx, PicoUsd};
+use crate::protocol::{Endpoint, Usage};
+
+/// A stream that `east` answered after `west` was asked and failed.
+pub(super) fn stream() -> Record {
+    Record {
+        endpoint: Some(Endpoint::ChatCompletions),
+        model: "smart".into(),
+        group: Some("smart".into()),
+        deployment: Some(DeploymentIx(0)),
+        deployment_id: Some("east".into()),
+        vendor: Some("openai"),
+        upstream_model: Some("gpt-5".into()),
+        stream: true,
+        status: 200,
+        end: End::Complete,
+        class: Some(Class::RateLimit),
+        tries: 2,
+        attempts: smallvec![
+            tried("west", Some(Class::RateLimit), true),
+            tried("east", None, false)
+        ],
+        retries: 1,
+        first_token: Some(Duration::from_micros(210_500)),
+        upstream: Duration::from_millis(1400),
+        duration: Duration::from_micros(1_500_042),
+        usage: Some(Usage {
+            prompt: 100,
+            completion: 20,
+            cache_read: 60,
+            cache_write: 3,
+            cache_write_1h: 4,
+            reasoning: 5,
+            ..Usage::default()
+        }),
+        cost: Some(PicoUsd(12_500_000)),
+        ..refused()
+    }
+}
+
+/// A request without a key.
+pub(super) fn refused() -> Record {
+    Record {
+        id: Uuid::from_u128(7),
+        endpoint: None,
+        model: "".into(),
+        group: None,
+        deployment: None,
+        deployment_id: None,
+        vendor: None,
+        upstream_model: None,
+        stream: false,
+        status: 401,
+        end: End::Refused,
+        class: None,
+        tries: 0,
+        attempts: smallvec![],
+        retries: 0,
+        fallbacks: 0,
+        first_token: None,
+        upstream: Duration::ZERO,
+        duration: Duration::from_micros(80),
+        usage: None,
+        cost: None,
+    }
+}
+
+fn tried(id: &str, class: Option<Class>, cooled: bool) -> Try {
+    let took = Duration::from_millis(700);
+    Try { deployment: DeploymentIx(0), id: id.into(), class, cooled, took }
+}

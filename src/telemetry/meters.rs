@@ -9,15 +9,15 @@
 //! must not vanish between two scrapes, and requests that outlive a reload still count.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
+use smallvec::SmallVec;
 
 use super::table::{self, BUCKETS, Kind, Row, TABLE};
 use crate::account::{End, Record};
@@ -59,11 +59,7 @@ impl Meters {
     pub fn publish(&self, deployments: &[Named<'_>]) {
         let mut next = Handles::clone(&self.handles.load());
         for named in deployments {
-            let known = next.deployments.get(named.id);
-            if known.is_none_or(|known| *known.group != *named.group) {
-                let fresh = Arc::new(OfDeployment::new(&self.maker, *named));
-                next.deployments.insert(named.id.into(), fresh);
-            }
+            next.name(*named, &self.maker);
             if !next.groups.contains_key(named.group) {
                 let fresh = Arc::new(OfGroup::new(&self.maker, named.group));
                 next.groups.insert(named.group.into(), fresh);
@@ -98,11 +94,15 @@ impl Meters {
 
     /// Sets what each deployment does now; those that `now` does not know do nothing.
     pub(super) fn set_deployments(&self, now: impl Fn(&str) -> Option<(u32, bool)>) {
-        for (id, of) in &self.handles.load().deployments {
-            let (in_flight, is_cooling) = now(id).unwrap_or_default();
+        let handles = self.handles.load();
+        for of in handles.deployments.values().flatten() {
+            let (in_flight, is_cooling) = now(&of.id).unwrap_or_default();
             of.in_flight.set(f64::from(in_flight));
             of.cooling.set(f64::from(u8::from(is_cooling)));
-            of.cost_shown.set(PicoUsd(of.cost.load(Ordering::Relaxed)).as_usd());
+            of.show_cost();
+        }
+        if let Some(unknown) = handles.unknown.deployment.get() {
+            unknown.show_cost();
         }
     }
 
@@ -189,7 +189,8 @@ static METADATA: Metadata<'static> = Metadata::new("pillion", Level::INFO, None)
 /// The handles of everything that was ever published.
 #[derive(Debug, Clone, Default)]
 struct Handles {
-    deployments: HashMap<Box<str>, Arc<OfDeployment>>,
+    /// More than one where a deployment has moved between groups; the last is in force.
+    deployments: HashMap<Box<str>, SmallVec<[Arc<OfDeployment>; 1]>>,
     groups: HashMap<Box<str>, Arc<OfGroup>>,
     unknown: Arc<Unknown>,
 }
@@ -202,8 +203,17 @@ struct Unknown {
 }
 
 impl Handles {
+    /// Puts a deployment into force, with the handles it had before in this group.
+    fn name(&mut self, named: Named<'_>, maker: &Maker) {
+        let all = self.deployments.entry(named.id.into()).or_default();
+        let known = all.iter().position(|of| *of.group == *named.group);
+        let of =
+            known.map_or_else(|| Arc::new(OfDeployment::new(maker, named)), |at| all.remove(at));
+        all.push(of);
+    }
+
     fn deployment(&self, id: Option<&str>, maker: &Maker) -> &OfDeployment {
-        id.and_then(|id| self.deployments.get(id)).map_or_else(
+        id.and_then(|id| self.deployments.get(id)?.last()).map_or_else(
             || {
                 let named = Named { id: UNKNOWN, group: UNKNOWN };
                 self.unknown.deployment.get_or_init(|| OfDeployment::new(maker, named))
@@ -357,6 +367,10 @@ impl OfDeployment {
         if cooled {
             self.cooled.increment(class as usize, || make(&table::COOLDOWNS));
         }
+    }
+
+    fn show_cost(&self) {
+        self.cost_shown.set(PicoUsd(self.cost.load(Ordering::Relaxed)).as_usd());
     }
 
     fn answered(&self, record: &Record) {

@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn money_adds_up_when_a_deployment_moves_and_comes_back() {
+        let telemetry = telemetry();
+        for group in ["smart", "cheap", "smart"] {
+            telemetry.publish(&[Named { id: "east", group }]);
+            telemetry.take(&fixture::stream());
+        }
+        let mut nobody = fixture::stream();
+        nobody.deployment_id = Some("south".into());
+        telemetry.take(&nobody);
+        check(
+            &telemetry.render(&Scrape::default()),
+            &[
+                r#"pillion_cost_usd_total{deployment="east",model_group="smart"} 0.000025"#,
+                r#"pillion_cost_usd_total{deployment="east",model_group="cheap"} 0.0000125"#,
+                r#"pillion_cost_usd_total{deployment="unknown",model_group="unknown"} 0.0000125"#,
+            ],
+        );
+    }
+
+    #[test]
     fn a_scrape_shows_this_moment() {
         let telemetry = telemetry();
         let busy = Running { id: "west".into(), in_flight: 3, is_cooling: true };

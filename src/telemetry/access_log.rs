@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn lines(bytes: &[u8]) -> usize {
-        bytes.iter().filter(|byte| **byte == b'\n').count()
+        memchr::memchr_iter(b'\n', bytes).count()
     }
 
     async fn stopped(stop: oneshot::Receiver<()>) {

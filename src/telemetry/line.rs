@@ -1,7 +1,8 @@
 //! One record as one line of JSON.
 //!
 //! Promises valid JSON whatever a client called its model, and numbers without rounding. Absent
-//! facts are absent keys. Names of OpenTelemetry's GenAI conventions where they have one.
+//! facts are absent keys. Keys are those of OpenTelemetry's `gen_ai` conventions where they have
+//! one.
 
 use std::time::Duration;
 
@@ -75,9 +76,9 @@ fn text(out: &mut Vec<u8>, name: &str, text: Option<&str>) {
     out.push(b'"');
     let cut = if text.len() <= LONGEST { text } else { cut(text) };
     if cut.bytes().any(must_escape) {
-        escape(out, cut)
+        escape(out, cut);
     } else {
-        out.extend(cut.as_bytes())
+        out.extend_from_slice(cut.as_bytes());
     }
     out.push(b'"');
 }

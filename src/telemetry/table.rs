@@ -87,192 +87,167 @@ pub const TABLE: [&Row; 25] = [
     &START_TIME,
 ];
 
-/// Requests that are over, by the status answered and by how they ended (complete, refused, truncated, abandoned).
-pub const REQUESTS: Row = Row::new(
+pub(super) const REQUESTS: Row = Row::new(
     "pillion_requests_total",
     Kind::Counter,
     &["endpoint", "model_group", "status", "end"],
     "Requests that are over, by the status answered and by how they ended (complete, refused, truncated, abandoned).",
 );
 
-/// Time from a request's head to the last byte of its answer.
-pub const REQUEST_DURATION: Row = Row::new(
+pub(super) const REQUEST_DURATION: Row = Row::new(
     "pillion_request_duration_seconds",
     Kind::Histogram,
     &["endpoint", "model_group"],
     "Time from a request's head to the last byte of its answer.",
 );
 
-/// Requests being served now.
-pub const REQUESTS_IN_FLIGHT: Row =
+pub(super) const REQUESTS_IN_FLIGHT: Row =
     Row::new("pillion_requests_in_flight", Kind::Gauge, &[], "Requests being served now.");
 
-/// Time from a request's head to the first event with content, for streams.
-pub const FIRST_TOKEN: Row = Row::new(
+pub(super) const FIRST_TOKEN: Row = Row::new(
     "pillion_first_token_seconds",
     Kind::Histogram,
     &["model_group", "deployment"],
     "Time from a request's head to the first event with content, for streams.",
 );
 
-/// Tokens used. Input contains cache_read and cache_write, output contains reasoning.
-pub const TOKENS: Row = Row::new(
+pub(super) const TOKENS: Row = Row::new(
     "pillion_tokens_total",
     Kind::Counter,
     &["deployment", "model_group", "type"],
     "Tokens used. Input contains cache_read and cache_write, output contains reasoning.",
 );
 
-/// Money spent, in US dollars, where the price is known.
-pub const COST: Row = Row::new(
+pub(super) const COST: Row = Row::new(
     "pillion_cost_usd_total",
     Kind::FractionCounter,
     &["deployment", "model_group"],
     "Money spent, in US dollars, where the price is known.",
 );
 
-/// Answers whose tokens are a guess because the provider did not say.
-pub const USAGE_ESTIMATED: Row = Row::new(
+pub(super) const USAGE_ESTIMATED: Row = Row::new(
     "pillion_usage_estimated_total",
     Kind::Counter,
     &["deployment", "model_group"],
     "Answers whose tokens are a guess because the provider did not say.",
 );
 
-/// Calls to a deployment that are over, by success or the class of the failure.
-pub const TRIES: Row = Row::new(
+pub(super) const TRIES: Row = Row::new(
     "pillion_tries_total",
     Kind::Counter,
     &["deployment", "outcome"],
     "Calls to a deployment that are over, by success or the class of the failure.",
 );
 
-/// Calls to a deployment that run now.
-pub const TRIES_IN_FLIGHT: Row = Row::new(
+pub(super) const TRIES_IN_FLIGHT: Row = Row::new(
     "pillion_tries_in_flight",
     Kind::Gauge,
     &["deployment"],
     "Calls to a deployment that run now.",
 );
 
-/// Tries after a failed one in the same group, by the group asked last.
-pub const RETRIES: Row = Row::new(
+pub(super) const RETRIES: Row = Row::new(
     "pillion_retries_total",
     Kind::Counter,
     &["model_group"],
     "Tries after a failed one in the same group, by the group asked last.",
 );
 
-/// Other groups asked after one had failed, by the group asked last.
-pub const FALLBACKS: Row = Row::new(
+pub(super) const FALLBACKS: Row = Row::new(
     "pillion_fallbacks_total",
     Kind::Counter,
     &["model_group"],
     "Other groups asked after one had failed, by the group asked last.",
 );
 
-/// Times a deployment was put into cooldown, by the class of the failure.
-pub const COOLDOWNS: Row = Row::new(
+pub(super) const COOLDOWNS: Row = Row::new(
     "pillion_cooldowns_total",
     Kind::Counter,
     &["deployment", "class"],
     "Times a deployment was put into cooldown, by the class of the failure.",
 );
 
-/// 1 while a deployment gets no traffic, else 0.
-pub const IN_COOLDOWN: Row = Row::new(
+pub(super) const IN_COOLDOWN: Row = Row::new(
     "pillion_deployment_in_cooldown",
     Kind::Gauge,
     &["deployment"],
     "1 while a deployment gets no traffic, else 0.",
 );
 
-/// Connections to providers that are open now.
-pub const CONNECTIONS_OPEN: Row = Row::new(
+pub(super) const CONNECTIONS_OPEN: Row = Row::new(
     "pillion_upstream_connections_open",
     Kind::Gauge,
     &[],
     "Connections to providers that are open now.",
 );
 
-/// Connections to providers opened so far.
-pub const CONNECTIONS_OPENED: Row = Row::new(
+pub(super) const CONNECTIONS_OPENED: Row = Row::new(
     "pillion_upstream_connections_opened_total",
     Kind::Counter,
     &[],
     "Connections to providers opened so far.",
 );
 
-/// The generation of the configuration that is served.
-pub const CONFIG_GENERATION: Row = Row::new(
+pub(super) const CONFIG_GENERATION: Row = Row::new(
     "pillion_config_generation",
     Kind::Gauge,
     &[],
     "The generation of the configuration that is served.",
 );
 
-/// 1 while the configuration served is the one on the disk, else 0.
-pub const CONFIG_IN_SYNC: Row = Row::new(
+pub(super) const CONFIG_IN_SYNC: Row = Row::new(
     "pillion_config_in_sync",
     Kind::Gauge,
     &[],
     "1 while the configuration served is the one on the disk, else 0.",
 );
 
-/// 1 where the last attempt to load the configuration worked, else 0.
-pub const CONFIG_LAST_RELOAD_SUCCESS: Row = Row::new(
+pub(super) const CONFIG_LAST_RELOAD_SUCCESS: Row = Row::new(
     "pillion_config_last_reload_success",
     Kind::Gauge,
     &[],
     "1 where the last attempt to load the configuration worked, else 0.",
 );
 
-/// When the configuration that is served was loaded, in Unix time.
-pub const CONFIG_LAST_RELOAD_TIMESTAMP: Row = Row::new(
+pub(super) const CONFIG_LAST_RELOAD_TIMESTAMP: Row = Row::new(
     "pillion_config_last_reload_timestamp_seconds",
     Kind::Gauge,
     &[],
     "When the configuration that is served was loaded, in Unix time.",
 );
 
-/// Attempts to load the configuration again, by result (success, failure).
-pub const CONFIG_RELOADS: Row = Row::new(
+pub(super) const CONFIG_RELOADS: Row = Row::new(
     "pillion_config_reloads_total",
     Kind::Counter,
     &["result"],
     "Attempts to load the configuration again, by result (success, failure).",
 );
 
-/// Lines of the access log that were dropped because its reader is too slow.
-pub const ACCESS_LOG_DROPPED: Row = Row::new(
+pub(super) const ACCESS_LOG_DROPPED: Row = Row::new(
     "pillion_access_log_dropped_total",
     Kind::Counter,
     &[],
     "Lines of the access log that were dropped because its reader is too slow.",
 );
 
-/// Always 1; the version is in the label.
-pub const BUILD: Row = Row::new(
+pub(super) const BUILD: Row = Row::new(
     "pillion_build_info",
     Kind::Gauge,
     &["version"],
     "Always 1; the version is in the label.",
 );
 
-/// Resident memory.
-pub const RESIDENT_MEMORY: Row =
+pub(super) const RESIDENT_MEMORY: Row =
     Row::new("process_resident_memory_bytes", Kind::Gauge, &[], "Resident memory.");
 
-/// CPU time of user and system.
-pub const CPU: Row = Row::new(
+pub(super) const CPU: Row = Row::new(
     "process_cpu_seconds_total",
     Kind::FractionCounter,
     &[],
     "CPU time of user and system.",
 );
 
-/// When the process started, in Unix time.
-pub const START_TIME: Row = Row::new(
+pub(super) const START_TIME: Row = Row::new(
     "process_start_time_seconds",
     Kind::Gauge,
     &[],

@@ -43,7 +43,7 @@ impl End {
 #[derive(Debug, Clone)]
 pub struct Record {
     /// `x-litellm-call-id`.
-    pub id: uuid::Uuid,
+    pub id: Box<str>,
     /// What was asked for; `None` where the path said nothing.
     pub endpoint: Option<Endpoint>,
     /// The model name the client sent; empty where it sent none.
@@ -120,12 +120,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens a ledger for a request that began at `now`.
-    pub fn open(
-        sink: Arc<dyn Sink>,
-        running: &Arc<AtomicU32>,
-        id: uuid::Uuid,
-        now: Instant,
-    ) -> Self {
+    pub fn open(sink: Arc<dyn Sink>, running: &Arc<AtomicU32>, id: Box<str>, now: Instant) -> Self {
         running.fetch_add(1, Ordering::Relaxed);
         let record = Box::new(Record {
             id,

@@ -47,7 +47,8 @@ impl fmt::Display for BadCall {
                 "`{name}` cannot be set by a request; addresses and keys belong in the gateway's configuration"
             ),
             Self::NotAnObject(why) => write!(f, "the request body is {why}"),
-            Self::Missing(name) => write!(f, "missing required parameter: `{name}`"),
+            // OpenAI's own words, which clients may look for.
+            Self::Missing(name) => write!(f, "Missing required parameter: '{name}'."),
         }
     }
 }
@@ -166,10 +167,10 @@ mod tests {
     fn what_is_no_call_is_refused_with_a_reason() {
         refused("", "not valid JSON");
         refused("[]", "not an object");
-        refused(r#"{"messages":[]}"#, "`model`");
-        refused(r#"{"model":"","messages":[]}"#, "`model`");
+        refused(r#"{"messages":[]}"#, "'model'");
+        refused(r#"{"model":"","messages":[]}"#, "'model'");
         refused(r#"{"model":7,"messages":[]}"#, "`model` must be a string");
-        refused(r#"{"model":"a"}"#, "`messages`");
+        refused(r#"{"model":"a"}"#, "'messages'");
         refused(r#"{"model":"a","messages":[],"stream":"yes"}"#, "`stream` must be true or false");
         refused(r#"{"model":"a","messages":[],"api_base":"http://x"}"#, "`api_base`");
         refused(r#"{"model":"a","messages":[],"timeout":"soon"}"#, "`timeout`");

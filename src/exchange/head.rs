@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::live::{Live, value};
-use crate::account::{Ledger, Record};
+use crate::account::Ledger;
 use crate::lexicon::{Class, PicoUsd};
 use crate::provider::Deployment;
 
@@ -64,7 +64,7 @@ fn is_kept_back(name: &HeaderName) -> bool {
 /// Adds `x-litellm-*` and `x-pillion-route`.
 pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &Path) {
     let record = &*ledger.record;
-    to.insert("x-litellm-call-id", call_id(record));
+    to.insert("x-litellm-call-id", value(&record.id));
     to.insert("x-litellm-attempted-retries", HeaderValue::from(record.retries));
     to.insert("x-litellm-attempted-fallbacks", HeaderValue::from(record.fallbacks));
     to.insert("x-litellm-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
@@ -126,9 +126,4 @@ pub(super) fn add_times(to: &mut HeaderMap, ledger: &Ledger) {
 /// `content-type: application/json`.
 pub(super) fn json(to: &mut HeaderMap) {
     to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-}
-
-fn call_id(record: &Record) -> HeaderValue {
-    let mut text = uuid::Uuid::encode_buffer();
-    value(record.id.hyphenated().encode_lower(&mut text))
 }

@@ -134,15 +134,22 @@ fn client_dialect(headers: &HeaderMap) -> Dialect {
     if headers.contains_key("anthropic-version") { Dialect::Anthropic } else { Dialect::OpenAi }
 }
 
-/// The client's own `x-litellm-call-id`, where it is a UUID, else a new one.
-fn call_id(headers: &HeaderMap) -> Uuid {
-    headers
-        .get("x-litellm-call-id")
-        .and_then(|id| Uuid::try_parse_ascii(id.as_bytes()).ok())
-        .unwrap_or_else(|| {
-            uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
-        })
+/// The client's own `x-litellm-call-id`, where it is short and plain, else a new UUID.
+fn call_id(headers: &HeaderMap) -> Box<str> {
+    let own = headers.get("x-litellm-call-id").and_then(|id| id.to_str().ok());
+    match own.filter(|id| (1..=MAX_CALL_ID).contains(&id.len())) {
+        Some(id) => id.into(),
+        None => {
+            let random = fastrand::u128(..).to_ne_bytes();
+            let mut text = Uuid::encode_buffer();
+            let id = uuid::Builder::from_random_bytes(random).into_uuid();
+            (*id.hyphenated().encode_lower(&mut text)).into()
+        }
+    }
 }
+
+/// An id goes into every log line about its request.
+const MAX_CALL_ID: usize = 128;
 
 /// Reads the body, at most as much and for as long as the limits say.
 async fn collect(

@@ -155,8 +155,8 @@ fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resol
     .with_path(path)
 }
 
-/// The provider's refusal in the client's dialect: as it came where it is in that dialect and
-/// well formed, else read and written anew.
+/// The provider's refusal in the client's dialect: as it came where it is in that dialect, else
+/// read and written anew.
 fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection {
     let client = call.endpoint.dialect();
     let Some(refusal) = refusal else {
@@ -166,11 +166,9 @@ fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection
     let say = match refusal.body {
         RefusalBody::Ours(fault) => Say::Read(fault),
         RefusalBody::Theirs(body, dialect) => {
-            if dialect == client && Fault::is_well_formed(client, &body) {
-                Say::Theirs(body)
-            } else {
-                Say::Read(Fault::read(&body))
-            }
+            let same = (dialect == client).then_some(client);
+            let whole = same.and_then(|client| Fault::completed(client, failure.status, &body));
+            whole.map_or_else(|| Say::Read(Fault::read(&body)), Say::Theirs)
         }
     };
     Rejection::new(failure.status, failure.class, say).with_headers(refusal.headers)

@@ -140,7 +140,7 @@ impl Rejection {
     pub(super) fn bad_call(bad: &BadCall, routes: &RouteTable) -> Self {
         let mut message = bad.to_string();
         if *bad == BadCall::Missing("model") {
-            message = format!("{message}; {}", there_are(routes));
+            message = format!("{message} In this gateway {}.", there_are(routes));
         }
         let rejection = Self::ours(400, Class::BadRequest, message);
         match bad.param() {

@@ -60,15 +60,34 @@ impl Fault {
         }
     }
 
-    /// Whether a body is an error in `dialect` that its clients can read as it stands.
-    pub fn is_well_formed(dialect: Dialect, body: &[u8]) -> bool {
-        let Ok(json) = serde_json::from_slice::<Value>(body) else { return false };
-        let said = json.pointer("/error/message").and_then(Value::as_str);
-        let typed = json.pointer("/error/type").is_some_and(Value::is_string);
-        match dialect {
-            Dialect::Anthropic => said.is_some() && typed && json.get("type").is_some(),
-            Dialect::OpenAi => said.is_some_and(|message| !message.is_empty()),
+    /// An error body in `dialect` with the fields its clients look for added where they are
+    /// missing, and every other field kept; `None` where it is no error in that dialect.
+    pub fn completed(dialect: Dialect, status: u16, body: &[u8]) -> Option<Bytes> {
+        let mut json: Value = serde_json::from_slice(body).ok()?;
+        let usual = Self::new(dialect, status, "");
+        let is_anthropic = dialect == Dialect::Anthropic;
+        if is_anthropic && json.get("type").and_then(Value::as_str) != Some("error") {
+            return None;
         }
+        let error = json.get_mut("error")?.as_object_mut()?;
+        error.get("message").and_then(Value::as_str).filter(|message| !message.is_empty())?;
+        let missing = |name: &str| error.get(name).is_none_or(Value::is_null);
+        let lacks_type = missing("type") || !error.get("type").is_some_and(Value::is_string);
+        let lacks_code = !is_anthropic && error.get("code").is_none();
+        let lacks_param = !is_anthropic && error.get("param").is_none();
+        if !(lacks_type || lacks_code || lacks_param) {
+            return Some(Bytes::copy_from_slice(body));
+        }
+        if lacks_type {
+            error.insert("type".to_owned(), usual.kind.into());
+        }
+        if lacks_code {
+            error.insert("code".to_owned(), status.to_string().into());
+        }
+        if lacks_param {
+            error.insert("param".to_owned(), Value::Null);
+        }
+        Some(Bytes::from(json.to_string()))
     }
 
     /// Reads an error body of any provider as well as it can be read; never fails.

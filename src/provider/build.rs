@@ -162,11 +162,17 @@ fn place(spec: &Spec, vendor: &Vendor, environment: Environment<'_>) -> Result<P
         Some((address, query)) => (address, Some(query.into())),
         None => (text, None),
     };
-    let invalid = || Misfit::BaseInvalid(text.into());
+    let invalid = || match text.contains('@') {
+        true => Misfit::BaseWithUser,
+        false => Misfit::BaseInvalid(text.into()),
+    };
     let base: Uri = tidied(address, vendor).parse().map_err(|_| invalid())?;
     let speaks_http = matches!(base.scheme_str(), Some("http" | "https"));
     if !speaks_http || base.authority().is_none() {
         return Err(invalid());
+    }
+    if base.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Misfit::BaseWithUser);
     }
     Ok(Place { base, query, is_providers: is_providers || vendor.base.is_empty() })
 }
@@ -410,6 +416,7 @@ mod tests {
         assert_eq!(base("ollama/x", "http://h:1/v1"), "http://h:1/v1/chat/completions");
         assert_eq!(base("openai/x", "h:1"), "`h:1` is not an http or https address");
         assert_eq!(base("openai/x", "ftp://h"), "`ftp://h` is not an http or https address");
+        assert!(!base("openai/x", "http://user:secret@h").contains("secret"));
     }
 
     #[test]

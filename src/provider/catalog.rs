@@ -3,7 +3,8 @@
 //! The rows say what the adapters need: where a provider is, which variables hold its key, what
 //! it serves, and which parameters it does not take. What a provider refuses is what LiteLLM
 //! refuses for it, but for Mistral, Groq, xAI, Perplexity and the self-hosted servers, whose own
-//! clients say otherwise.
+//! clients say otherwise. Recorded traffic shows providers that take what LiteLLM refuses, so
+//! only the rows marked strict refuse by themselves.
 
 use super::vendor::{Auth, Key, Serves, Vendor, Wire, like_openai};
 
@@ -466,6 +467,7 @@ static VENDORS: &[Vendor] = &[
         serves: Serves::CHAT.and(Serves::RESPONSES),
         refuses: &["logit_bias", "logprobs", "top_logprobs"],
         renames: MAX_TOKENS,
+        strict: true,
         ..like_openai("groq", "https://api.groq.com/openai/v1")
     },
     Vendor {
@@ -799,6 +801,7 @@ static VENDORS: &[Vendor] = &[
             "top_logprobs",
         ],
         stream_options: false,
+        strict: true,
         ..like_openai("perplexity", "https://api.perplexity.ai")
     },
     Vendor {
@@ -993,6 +996,7 @@ static VENDORS: &[Vendor] = &[
         key_env: &["VENICE_AI_API_KEY"],
         renames: MAX_TOKENS,
         developer: true,
+        serves: Serves::CHAT.and(Serves::EMBEDDINGS),
         ..like_openai("veniceai", "https://api.venice.ai/api/v1")
     },
     Vendor {

@@ -100,6 +100,7 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     let native = matches!(vendor.wire, Wire::Azure) || vendor.prefix == "openai";
     let family = if native { reasoning::family(model) } else { None };
     let mut refused = Vec::new();
+    let refuses = if call.endpoint == Endpoint::ChatCompletions { vendor.refuses } else { &[] };
     for (name, value) in call.fields.iter(&call.body) {
         if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
             edits.drop(name);

@@ -132,6 +132,8 @@ pub enum Misfit {
     },
     /// The base address is no `http` or `https` address.
     BaseInvalid(Box<str>),
+    /// The base address carries a user or a password.
+    BaseWithUser,
     /// A header of `extra_headers` cannot be one.
     HeaderInvalid(Box<str>),
     /// Pillion knows the provider and does not speak its wire yet.
@@ -159,6 +161,9 @@ impl fmt::Display for Misfit {
                 }
             }
             Self::BaseInvalid(base) => write!(f, "`{base}` is not an http or https address"),
+            Self::BaseWithUser => f.write_str(
+                "its address carries a user or a password, which would show; use `api_key` or `extra_headers`",
+            ),
             Self::HeaderInvalid(name) => write!(f, "`{name}` cannot be sent as an HTTP header"),
             Self::NotSpoken(vendor) => write!(f, "provider `{vendor}` is not served yet"),
             Self::UnknownProvider { prefix, nearest } => {

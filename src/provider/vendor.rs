@@ -27,8 +27,11 @@ pub struct Vendor {
     pub completions_path: &'static str,
     /// Whether all paths begin with `/v1`, because the base is a bare host.
     pub v1_paths: bool,
-    /// Parameters it answers with an error.
+    /// Parameters of chats that LiteLLM knows it not to take: left out where that is allowed.
     pub refuses: &'static [&'static str],
+    /// Whether the provider's own documents say the same. If so, a request with one of them is
+    /// refused here; else it is sent, and the provider's own error names what it does not take.
+    pub strict: bool,
     /// Parameters that mean nothing to the answer and that it answers with an error; left out.
     pub ignores: &'static [&'static str],
     /// Parameters it knows by another name.
@@ -122,6 +125,7 @@ pub const fn like_openai(prefix: &'static str, base: &'static str) -> Vendor {
         completions_path: "/completions",
         v1_paths: false,
         refuses: &[],
+        strict: false,
         ignores: &[],
         renames: &[],
         stream_options: true,

@@ -224,7 +224,7 @@ def difference(want, got, at: str = "") -> str:
 
 
 def short(value) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) < 120 else text[:117] + "…"
 
 

@@ -171,7 +171,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
         match self.reading {
             Reading::Json => names_and_values(self.tally, map),
             Reading::Content | Reading::Plain | Reading::Source | Reading::Turns => {
-                Part::default().read(self.tally, map)
+                let is_source = self.reading == Reading::Source;
+                Part { is_source, ..Part::default() }.read(self.tally, map)
             }
         }
     }
@@ -204,6 +205,8 @@ fn names_and_values<'de, A: MapAccess<'de>>(
 /// An object with known fields: a turn, a part of its content, a choice, a block.
 #[derive(Debug, Default)]
 struct Part<'de> {
+    /// Whether it says where something comes from; what comes is counted around it.
+    is_source: bool,
     kind: Option<&'de RawValue>,
     media: Option<Media>,
     /// The content of a source, which is text only where its type says so.
@@ -227,6 +230,7 @@ impl<'de> Part<'de> {
         tally: &mut Tally,
         map: &mut A,
     ) -> Result<(), A::Error> {
+        let before = tally.count;
         let mut walk =
             |reading| map.next_value_seed(Walk { tally: &mut *tally, reading, in_turns: false });
         match name {
@@ -240,8 +244,8 @@ impl<'de> Part<'de> {
                 map.next_value::<IgnoredAny>()?;
             }
             "reasoning" | "reasoning_content" => {
-                self.reasoned = true;
                 walk(Reading::Content)?;
+                self.reasoned = tally.count != before;
             }
             _ if TEXTS.contains(&name) => {
                 walk(Reading::Content)?;
@@ -268,8 +272,12 @@ impl<'de> Part<'de> {
         {
             tally.read(text.get().as_bytes(), Reading::Content);
         }
-        let media = KINDS.iter().find(|(name, _)| *name == kind).map(|&(_, media)| media);
-        if let Some(media) = media.or(self.media).filter(|_| !self.seen.text) {
+        // Some clients send all fields of all types, with nulls: the type goes before the fields.
+        let media = match self.kind {
+            Some(_) => KINDS.iter().find(|(name, _)| *name == kind).map(|&(_, media)| media),
+            None => self.media,
+        };
+        if let Some(media) = media.filter(|_| !self.is_source && !self.seen.text) {
             tally.media(media, self.seen.low);
         }
         Seen { low: self.seen.low, text: matches!(kind, "text" | "content") }

@@ -2,8 +2,8 @@
 //!
 //! A guess for limits, routing and interrupted streams. Long texts of common languages come out
 //! within a tenth or so, single sentences may be a third off; a bill is made from it only where
-//! nothing better ever comes. Promises never to fail: what cannot
-//! be read counts nothing. Knows no model; vocabularies differ less than the guess is off.
+//! nothing better ever comes. Promises never to fail: what cannot be read counts nothing. Knows
+//! no model; vocabularies differ less than the guess is off.
 
 mod body;
 mod text;
@@ -147,6 +147,8 @@ mod tests {
             (r#"{"type":"document","source":{"data":"DATA","type":"base64"}}"#, 2000),
             (r#"{"type":"document","source":{"data":"hello","type":"text"}}"#, 1),
             (r#"{"type":"document","source":{"type":"content","content":"hello"}}"#, 1),
+            (r#"{"type":"image","source":{"type":"file","file_id":"f"}}"#, 765),
+            (r#"{"type":"text","text":"hello","image_url":null}"#, 1),
             (r#"{"type":"redacted_thinking","data":"DATA"}"#, 0),
         ];
         for (block, want) in blocks {
@@ -178,6 +180,7 @@ mod tests {
         let messages = [
             (r#"{"role":"assistant","content":"hello world"}"#, 2),
             (r#"{"content":"a","reasoning_content":"b c","reasoning":"b c"}"#, 3),
+            (r#"{"content":"a","reasoning":null,"reasoning_content":"b c"}"#, 3),
             // 0.96, 0.84 and 0.85.
             (r#"{"tool_calls":[{"id":"c","function":{"name":"f","arguments":"{}"}}]}"#, 3),
             (r#"{"audio":{"data":"QUJD","transcript":"hello world"}}"#, 2),
@@ -193,7 +196,8 @@ mod tests {
             {"type":"tool_use","id":"t","name":"f","input":{"x":1}},
             {"type":"thinking","thinking":"c","signature":"QUJD"}]}"#;
         answers(Endpoint::Messages, blocks, 8);
-        let items = r#"{"output":[{"type":"reasoning","summary":[{"text":"a"}],"encrypted_content":"Q"},
+        let items = r#"{"output":[
+            {"type":"reasoning","summary":[{"text":"a"}],"encrypted_content":"Q"},
             {"type":"message","content":[{"type":"output_text","text":"b","annotations":[]}]},
             {"type":"function_call","name":"f","arguments":"{}","call_id":"c"}]}"#;
         answers(Endpoint::Responses, items, 5);
@@ -250,7 +254,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_has_fewer_tokens_than_its_beginning(head in "(?s).{0,60}", tail in "(?s).{0,60}") {
+        fn no_text_has_fewer_tokens_than_its_beginning(
+            head in "(?s).{0,60}",
+            tail in "(?s).{0,60}",
+        ) {
             let whole = [&*head, &*tail].concat();
             prop_assert!(tokens(&head) <= tokens(&whole));
         }
@@ -261,8 +268,12 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_strange_to_estimate(value in any_json(), cut in any::<prop::sample::Index>()) {
-            let names = ["messages", "input", "prompt", "system", "tools", "choices", "content", "output"];
+        fn no_body_is_too_strange_to_estimate(
+            value in any_json(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let names =
+                ["messages", "input", "prompt", "system", "tools", "choices", "content", "output"];
             let body: serde_json::Map<_, _> =
                 names.into_iter().map(|name| (name.to_owned(), value.clone())).collect();
             let body = serde_json::to_vec(&body).unwrap();

@@ -3,14 +3,14 @@
 //! One pass over the characters: runs of a class cost a weight per run, per character or per
 //! group. The weights of English, code, Chinese, Japanese and Russian are a least-squares fit to
 //! `o200k_base`, whose counts are within a few percent of most other families on English and
-//! code; those of other scripts are set by hand on less text. Promises no heap, and that a text never
-//! has fewer tokens than its beginning. Knows no JSON.
+//! code; those of other scripts are set by hand on less text. Promises no heap, and that a text
+//! never has fewer tokens than its beginning. Knows no JSON.
 
 use crate::lexicon::Tokens;
 
 /// Adds up texts. Whole tokens come out only at the end, so that many short texts do not each
 /// round up.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count {
     hundredths: u64,
 }

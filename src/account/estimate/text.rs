@@ -92,6 +92,17 @@ impl Run {
     /// What one more character costs, in hundredths of a token. Never below zero, which is why
     /// longer texts never cost less.
     fn next(&mut self, sign: char) -> u64 {
+        // Most characters of most texts. `any` says the same of them and takes three times as long.
+        if sign.is_ascii_lowercase() && self.class == Some(Class::Latin) {
+            self.small = true;
+            self.length = self.length.saturating_add(1);
+            return if self.length > 6 { 26 } else { 0 };
+        }
+        self.any(sign)
+    }
+
+    /// The same for any character, by the tables below.
+    fn any(&mut self, sign: char) -> u64 {
         let class = class(sign);
         let capital = sign.is_uppercase();
         // `camelCase` is two pieces, `HTTP` is one.
@@ -227,6 +238,16 @@ mod tests {
         check("привет мир", 115 + 2 * 17 + 115);
         check("été", 96 + 2 * 30);
         check("🎉", 200);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_short_way_through_words_leads_to_the_same_sum(text in "[a-zA-Z0-9 é.ж]{0,80}") {
+            let (mut short, mut long) = (Run::default(), Run::default());
+            for sign in text.chars() {
+                assert_eq!(short.next(sign), long.any(sign), "{sign} in {text}");
+            }
+        }
     }
 
     #[test]

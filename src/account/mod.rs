@@ -4,6 +4,7 @@
 //! sums of money are exact. Knows no metric and no log; it hands records to a [`Sink`].
 
 pub mod cost;
+pub mod estimate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -201,7 +201,7 @@ fn tell(params: &Cursor<'_>, misfit: &Misfit) {
             let unset = base.missing_variable().is_some();
             (base, unset || !variables.is_empty())
         }
-        Misfit::BaseInvalid(_) => {
+        Misfit::BaseInvalid(_) | Misfit::BaseWithUser => {
             let base = params.get("api_base");
             let varies = base.variable().is_some();
             (base, varies)

@@ -11,6 +11,8 @@ use hyper::body::Incoming;
 
 use super::head::Path;
 use super::live::Live;
+use super::mock;
+use super::used::Prompt;
 use super::{Gateway, Unread, read};
 use crate::account::{Ledger, Try};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
@@ -60,6 +62,8 @@ pub(super) struct Served {
     pub in_flight: InFlight,
     /// When the try began.
     pub since: Instant,
+    /// What was asked, for an estimate where the provider tells no usage.
+    pub prompt: Prompt,
 }
 
 /// A try that failed before anything was given to the client.
@@ -78,7 +82,7 @@ pub(super) enum RefusalBody {
 }
 
 impl Refusal {
-    fn ours(class: Class, status: u16, message: impl Into<String>) -> Box<Self> {
+    pub(super) fn ours(class: Class, status: u16, message: impl Into<String>) -> Box<Self> {
         Box::new(Self {
             failure: Failure::new(class, status),
             headers: HeaderMap::new(),
@@ -110,8 +114,16 @@ pub(super) async fn run(
     let model = fill(&deployment.model, &launch.captures, asked);
     let outgoing = say(call, deployment, &model, launch, headers)?;
     ledger.record.upstream_model = Some(model.into());
-    let served =
-        Served { deployment: at, name: asked.into(), in_flight: row.enter(), since: time::now() };
+    let served = Served {
+        deployment: at,
+        name: asked.into(),
+        in_flight: row.enter(),
+        since: time::now(),
+        prompt: Prompt::of(call),
+    };
+    if let Some(text) = &deployment.mock {
+        return mock::answer(text, call, served);
+    }
     let started = time::now();
     let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
     let result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
@@ -119,7 +131,7 @@ pub(super) async fn run(
         .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
     let now = time::now();
     match &result {
-        Ok(super::race::Won::Whole(_)) => {
+        Ok(super::race::Won::Mock(_) | super::race::Won::Whole(_)) => {
             row.succeeded(now);
             ledger.record.attempts.push(over(deployment, at, started, now, None, false));
         }
@@ -307,6 +319,7 @@ async fn refusal(
     if status.is_redirection() || status.is_informational() {
         failure = Failure::new(Class::BadGateway, 502);
     }
+    let body = deployment.without_keys(body);
     Box::new(Refusal {
         failure,
         headers,
@@ -340,7 +353,10 @@ fn inspect(
         Some(failure) => Err(Box::new(Refusal {
             failure,
             headers: headers.clone(),
-            body: RefusalBody::Theirs(body.clone(), deployment.adapter.dialect()),
+            body: RefusalBody::Theirs(
+                deployment.without_keys(body.clone()),
+                deployment.adapter.dialect(),
+            ),
         })),
     }
 }
@@ -420,6 +436,7 @@ fn empty() -> Box<Refusal> {
 
 fn fault_in_stream(deployment: &Deployment, headers: HeaderMap, event: &[u8]) -> Box<Refusal> {
     let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
+    let body = deployment.without_keys(body);
     let failure =
         provider::fault::in_good_answer(&body).unwrap_or(Failure::new(Class::InternalServer, 500));
     Box::new(Refusal {

@@ -8,10 +8,12 @@
 mod attempt;
 mod head;
 mod live;
+mod mock;
 mod model_list;
 mod race;
 mod reject;
 mod relay;
+mod used;
 mod whole;
 
 use std::sync::Arc;
@@ -79,6 +81,7 @@ impl Gateway {
             Ledger::open(self.sink.clone(), &self.in_flight, call_id(&head.headers), time::now());
         match self.converse(&live, &head, body, &mut ledger).await {
             Ok(Said::Listed(list)) => model_list::response(list, ledger),
+            Ok(Said::Won(Won::Mock(mocked))) => mock::response(*mocked, &live, ledger),
             Ok(Said::Won(Won::Stream(stream))) => relay::response(*stream, &live, ledger),
             Ok(Said::Won(Won::Whole(answer))) => whole::response(*answer, &live, ledger),
             Err(rejection) => {

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use super::attempt::{self, Refusal, RefusalBody};
 use super::head::Path;
 use super::live::Live;
+use super::mock;
 use super::reject::{Rejection, Say};
 use super::{Gateway, since};
 use crate::account::Ledger;
@@ -20,6 +21,7 @@ use crate::routing::{
 /// An answer worth giving to the client.
 #[derive(Debug)]
 pub(super) enum Won {
+    Mock(Box<mock::Mocked>),
     Stream(Box<attempt::Stream>),
     Whole(Box<attempt::Whole>),
 }
@@ -70,6 +72,7 @@ pub(super) async fn race(
 impl Won {
     fn path(&mut self) -> &mut Path {
         match self {
+            Self::Mock(mocked) => &mut mocked.path,
             Self::Stream(stream) => &mut stream.path,
             Self::Whole(whole) => &mut whole.path,
         }

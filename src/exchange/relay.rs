@@ -22,7 +22,8 @@ use tokio::time::Sleep;
 use super::attempt::{Served, Stream, over};
 use super::head;
 use super::live::Live;
-use crate::account::{End, Ledger, cost};
+use super::used;
+use crate::account::{End, Ledger};
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::{Sign, Watch, payload};
@@ -278,7 +279,11 @@ impl Relay {
 
     /// The provider reports an error in the middle of its stream.
     fn fault(&mut self, event: &[u8], out: &mut BytesMut) {
-        let body = payload(event).unwrap_or_default();
+        let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
+        let body = match self.live.deployment(self.served.deployment) {
+            Some(deployment) => deployment.without_keys(body),
+            None => body,
+        };
         let failure = crate::provider::fault::in_good_answer(&body)
             .unwrap_or(Failure::new(Class::InternalServer, 500));
         let mut fault = Fault::read(&body);
@@ -326,13 +331,12 @@ impl Relay {
     }
 
     fn settle(&mut self) {
-        let record = &mut self.ledger.record;
-        record.usage = self.watch.usage;
-        let price = self.live.price(self.served.deployment);
-        record.cost = price
-            .zip(record.usage.as_ref())
-            .and_then(|(price, usage)| cost::cost(price, usage))
-            .map(|cost| cost.total);
+        let guess = || {
+            let answered = self.watch.content_events;
+            (answered > 0).then(|| self.served.prompt.estimate(answered))
+        };
+        let usage = self.watch.usage.or_else(guess);
+        used::note(&mut self.ledger.record, usage, self.live.price(self.served.deployment));
     }
 }
 

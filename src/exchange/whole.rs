@@ -9,7 +9,8 @@ use super::live::Live;
 use super::names_model;
 use super::reject::{self, Rejection};
 use super::relay::Body;
-use crate::account::{End, Ledger, cost};
+use super::used;
+use crate::account::{End, Ledger, estimate};
 use crate::protocol::{Edits, Endpoint, Usage};
 
 /// The answer for the client.
@@ -31,12 +32,8 @@ pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Res
     let record = &mut ledger.record;
     record.status = 200;
     record.end = End::Complete;
-    record.usage = usage;
-    let price = live.price(whole.served.deployment);
-    record.cost = price
-        .zip(usage.as_ref())
-        .and_then(|(price, usage)| cost::cost(price, usage))
-        .map(|cost| cost.total);
+    let usage = usage.or_else(|| estimate(&whole));
+    used::note(record, usage, live.price(whole.served.deployment));
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
@@ -56,6 +53,15 @@ fn with_name(whole: &Whole) -> Bytes {
     let mut edits = Edits::new();
     edits.set("model", serde_json::Value::from(&*whole.served.name).to_string());
     edits.apply(&whole.body, &whole.fields).to_bytes()
+}
+
+/// Where the provider told no usage. A count of tokens uses none.
+fn estimate(whole: &Whole) -> Option<Usage> {
+    if whole.endpoint == Endpoint::CountTokens {
+        return None;
+    }
+    let answered = estimate::completion(whole.endpoint, &whole.body, &whole.fields);
+    Some(whole.served.prompt.estimate(answered))
 }
 
 fn usage(whole: &Whole) -> Option<Usage> {

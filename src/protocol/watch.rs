@@ -36,15 +36,15 @@ pub struct Watch {
     has_content: bool,
     /// Whether the provider said why it stopped, so that the answer is whole.
     finished: bool,
-    /// Characters of content seen before parsing stopped, and bytes of events since: what an
-    /// estimate of the answer's length starts from.
-    pub event_bytes: usize,
+    /// Events with content so far. Where a provider tells no usage this is the best guess at the
+    /// tokens of the answer: most send one by one.
+    pub content_events: u64,
 }
 
 impl Watch {
     /// A watch over the events of `endpoint`.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, usage: None, has_content: false, finished: false, event_bytes: 0 }
+        Self { endpoint, usage: None, has_content: false, finished: false, content_events: 0 }
     }
 
     /// Whether the answer is whole if the stream ends now.
@@ -54,13 +54,14 @@ impl Watch {
 
     /// Reads one event.
     pub fn event(&mut self, event: &[u8]) -> Sign {
-        self.event_bytes += event.len();
         let Some(data) = payload(event) else { return Sign::Life };
-        match self.endpoint {
+        let sign = match self.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions => self.chunk(&data),
             Endpoint::Messages | Endpoint::CountTokens => self.message_event(&data),
             Endpoint::Responses | Endpoint::Embeddings => self.response_event(&data),
-        }
+        };
+        self.content_events += u64::from(sign == Sign::Content);
+        sign
     }
 
     fn chunk(&mut self, data: &[u8]) -> Sign {

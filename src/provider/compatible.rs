@@ -100,18 +100,24 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     let native = matches!(vendor.wire, Wire::Azure) || vendor.prefix == "openai";
     let family = if native { reasoning::family(model) } else { None };
     let mut refused = Vec::new();
-    let refuses = if call.endpoint == Endpoint::ChatCompletions { vendor.refuses } else { &[] };
+    let (refuses, renames) = match call.endpoint {
+        Endpoint::ChatCompletions => (vendor.refuses, vendor.renames),
+        Endpoint::Completions
+        | Endpoint::CountTokens
+        | Endpoint::Embeddings
+        | Endpoint::Messages
+        | Endpoint::Responses => (&[][..], &[][..]),
+    };
     for (name, value) in call.fields.iter(&call.body) {
         if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
             edits.drop(name);
-        } else if vendor.refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name)
-        {
+        } else if refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
             if may_drop {
                 edits.drop(name);
-            } else {
+            } else if vendor.strict {
                 refused.push(name.into());
             }
-        } else if let Some((_, other)) = vendor.renames.iter().find(|(from, _)| *from == name) {
+        } else if let Some((_, other)) = renames.iter().find(|(from, _)| *from == name) {
             move_to(call, name, other, edits);
         } else if name == "messages" && !vendor.developer {
             with_system_role(value, edits);

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
+use memchr::memmem;
 
 use crate::lexicon::{Failure, Secret};
 use crate::protocol::{Call, Dialect, Endpoint, Rope, Translator};
@@ -83,6 +84,33 @@ impl Deployment {
             .ok()
     }
 }
+
+impl Deployment {
+    /// The text without this deployment's keys, which some providers repeat in their errors.
+    pub fn without_keys(&self, text: Bytes) -> Bytes {
+        let mut text = text;
+        for value in self.headers.values().filter(|value| value.is_sensitive()) {
+            let key = value.as_bytes();
+            let key = key.strip_prefix(b"Bearer ").unwrap_or(key);
+            if key.len() < SHORTEST_KEY || memmem::find(&text, key).is_none() {
+                continue;
+            }
+            let mut clean = Vec::with_capacity(text.len());
+            let mut kept = 0;
+            for at in memmem::find_iter(&text, key) {
+                clean.extend_from_slice(text.get(kept..at).unwrap_or_default());
+                clean.extend_from_slice(b"***");
+                kept = at + key.len();
+            }
+            clean.extend_from_slice(text.get(kept..).unwrap_or_default());
+            text = Bytes::from(clean);
+        }
+        text
+    }
+}
+
+/// A shorter one is a word such as `any`, given to servers that ask for none.
+const SHORTEST_KEY: usize = 8;
 
 /// What the configuration says about a deployment; [`build()`] makes the deployment of it.
 #[derive(Debug)]

@@ -82,7 +82,7 @@ fn per_million(cell: &str) -> String {
         return String::new();
     }
     let (whole, part) = cell.split_once('.').unwrap_or((cell, ""));
-    let digits: u64 = format!("{whole}{:0<13.13}", part).parse().unwrap();
+    let digits: u64 = format!("{whole}{part:0<13.13}").parse().unwrap();
     let units = (digits + 5) / 10;
     let text = format!("{}.{:06}", units / 1_000_000, units % 1_000_000);
     text.trim_end_matches('0').trim_end_matches('.').into()

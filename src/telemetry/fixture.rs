@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use smallvec::smallvec;
-use uuid::Uuid;
 
 use crate::account::{End, Record, Try};
 use crate::lexicon::{Class, DeploymentIx, PicoUsd};
@@ -49,7 +48,7 @@ pub(super) fn stream() -> Record {
 /// A request without a key.
 pub(super) fn refused() -> Record {
     Record {
-        id: Uuid::from_u128(7),
+        id: "00000000-0000-0000-0000-000000000007".into(),
         endpoint: None,
         model: "".into(),
         group: None,

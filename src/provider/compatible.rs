@@ -139,12 +139,20 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     }
 }
 
-/// Renames a field; where the other name is there too, that one wins.
+/// Renames a field; where both names are there, `max_completion_tokens` wins as in LiteLLM, and
+/// else the name that the provider knows.
 fn move_to(call: &Call, name: &str, other: &str, edits: &mut Edits) {
-    if call.fields.get(&call.body, other).is_some() {
-        edits.drop(name);
-    } else {
-        edits.rename(name, other);
+    let value = |name| call.fields.get(&call.body, name).filter(|value| *value != b"null");
+    match (value(name), value(other)) {
+        (Some(newer), Some(_)) if name == "max_completion_tokens" => {
+            edits.set(other, Bytes::copy_from_slice(newer));
+            edits.drop(name);
+        }
+        (None | Some(_), Some(_)) => edits.drop(name),
+        (_, None) => {
+            edits.drop(other);
+            edits.rename(name, other);
+        }
     }
 }
 
@@ -337,7 +345,12 @@ mod tests {
         check(
             "groq/m",
             r#"{"model":"m","messages":[],"max_tokens":4,"max_completion_tokens":5}"#,
-            r#"{"model":"m","messages":[],"max_tokens":4}"#,
+            r#"{"model":"m","messages":[],"max_tokens":5}"#,
+        );
+        check(
+            "openai/gpt-5",
+            r#"{"model":"gpt-5","messages":[],"max_tokens":5,"max_completion_tokens":null}"#,
+            r#"{"model":"gpt-5","messages":[],"max_completion_tokens":5}"#,
         );
         check(
             "openai/o3",

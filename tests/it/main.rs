@@ -1,1 +1,2 @@
+mod blame;
 mod translate;

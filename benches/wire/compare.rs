@@ -43,8 +43,8 @@ struct Options {
     /// The gateway's binary; beside this one by default
     #[arg(long, env = "PILLION_BIN")]
     pillion: Option<PathBuf>,
-    /// What `cargo bench` passes
-    #[arg(long, hide = true)]
+    /// Measure; `cargo bench` passes it by itself
+    #[arg(long)]
     bench: bool,
     #[command(subcommand)]
     part: Option<Part>,
@@ -70,6 +70,8 @@ enum Part {
 pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.part {
+        // `cargo test --all-targets` runs this too, and means no measurement.
+        None if !options.bench => print("nothing is measured without --bench"),
         None => compare(&options),
         Some(Part::Load(load)) => print(&serde_json::json!(load::run(load)).to_string()),
         Some(Part::Mock { port }) => {
@@ -100,6 +102,7 @@ fn end_with_parent() {
 }
 
 fn compare(options: &Options) -> Result<(), String> {
+    process::end_all_on_signal().map_err(|error| error.to_string())?;
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let places = places(options, folder.path())?;
     let pinned = process::can_pin();

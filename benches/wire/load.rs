@@ -65,14 +65,18 @@ pub(crate) fn run(load: &Load) -> Figures {
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let elapsed = time::now() - started;
-    let mut whole: Vec<Duration> = clients.iter().flat_map(|client| client.whole.clone()).collect();
-    let mut first: Vec<Duration> = clients.iter().flat_map(|client| client.first.clone()).collect();
+    let (mut whole, mut first, mut errors) = (Vec::new(), Vec::new(), 0);
+    for client in clients {
+        whole.extend(client.whole);
+        first.extend(client.first);
+        errors += client.errors;
+    }
     whole.sort_unstable();
     first.sort_unstable();
     let calls = whole.len() as u64;
     Figures {
         calls,
-        errors: clients.iter().map(|client| client.errors).sum(),
+        errors,
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         per_second: calls as f64 / elapsed.as_secs_f64(),
         p50: percentile(&whole, 50),

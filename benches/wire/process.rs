@@ -1,10 +1,17 @@
 //! Other processes: started on one core, read from `/proc`, ended by their own id.
+//!
+//! Nothing that was started outlives this program, unless it is killed without a warning.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
+
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A process of ours; ends when this is dropped.
 pub(crate) struct Running(Child);
@@ -19,14 +26,15 @@ impl Running {
     ) -> io::Result<Self> {
         let out = fs::File::create(log)?;
         let errors = out.try_clone()?;
-        // Our own components end when the other end of their input closes, even if we crash.
-        command(program, core)
+        // Our own components also end when the other end of their input closes.
+        let child = command(program, core)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(out)
             .stderr(errors)
-            .spawn()
-            .map(Self)
+            .spawn()?;
+        started().push(child.id());
+        Ok(Self(child))
     }
 
     /// Its process id. `taskset` replaces itself, so it is the program's own.
@@ -42,9 +50,40 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        // Under the lock, so that the id cannot become another's before it is off the list.
+        let mut started = started();
         let _ = self.0.kill();
         let _ = self.0.wait();
+        started.retain(|id| *id != self.0.id());
     }
+}
+
+/// What has to be ended, should a signal end us.
+fn started() -> std::sync::MutexGuard<'static, Vec<u32>> {
+    static STARTED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends what was started, and this process, when it is told to end.
+pub(crate) fn end_all_on_signal() -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(entered);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        for id in started().iter() {
+            let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+        }
+        std::process::exit(130);
+    });
+    Ok(())
 }
 
 /// The command for `program`, pinned to `core` if one is given.

@@ -192,5 +192,5 @@ fn fields_of_stat(id: u32) -> Vec<String> {
 
 /// How many cores this process may use.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

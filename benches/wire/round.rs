@@ -99,6 +99,8 @@ pub(crate) struct Table {
     pub(crate) scenario: Scenario,
     pub(crate) kept: usize,
     pub(crate) dropped: usize,
+    /// The most that others used during a target's turn, per round, in cores.
+    pub(crate) foreign: Vec<f64>,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -119,20 +121,22 @@ impl Bench<'_> {
         if let (Some(core), Some(id)) = (scenario.placement.ends(), self.mock.id()) {
             process::move_to(id, core).map_err(|error| error.to_string())?;
         }
-        let (mut kept, mut dropped) = (Vec::new(), 0);
+        let (mut kept, mut dropped, mut foreign) = (Vec::new(), 0, Vec::new());
         for at in 0..self.rounds * 2 {
             if kept.len() == self.rounds {
                 break;
             }
             let round = self.round(scenario, at)?;
-            if round.iter().any(|run| run.foreign > self.foreign) {
+            let most = round.iter().map(|run| run.foreign).fold(0.0, f64::max);
+            foreign.push(most);
+            if most > self.foreign {
                 dropped += 1;
             } else {
                 kept.push(round);
             }
         }
         let rows = (0..self.targets.len()).filter_map(|at| self.row(&kept, at)).collect();
-        Ok(Table { scenario, kept: kept.len(), dropped, rows })
+        Ok(Table { scenario, kept: kept.len(), dropped, foreign, rows })
     }
 
     /// All targets once; the results in the order of the targets.

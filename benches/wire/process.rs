@@ -124,7 +124,7 @@ pub(crate) fn cpu(id: u32) -> Duration {
         line.split(' ').next()?.parse().ok().map(Duration::from_nanos)
     };
     let threads = |id: u32| fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten();
-    tree(id).into_iter().flat_map(threads).flatten().filter_map(of_thread).sum()
+    trees(&[id]).into_iter().flat_map(threads).flatten().filter_map(of_thread).sum()
 }
 
 /// CPU time of one process by the kernel's coarse clock, with that of threads that are gone.
@@ -134,9 +134,9 @@ pub(crate) fn ticks(id: u32) -> Duration {
     Duration::from_millis((field(11) + field(12)) * MILLIS_PER_TICK)
 }
 
-/// The same for a process and all below it.
-pub(crate) fn ticks_of_tree(id: u32) -> Duration {
-    tree(id).into_iter().map(ticks).sum()
+/// The same for some processes and all below them.
+pub(crate) fn ticks_of_trees(ids: &[u32]) -> Duration {
+    trees(ids).into_iter().map(ticks).sum()
 }
 
 /// CPU time that the whole machine has spent.
@@ -161,11 +161,11 @@ pub(crate) fn resident(id: u32) -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
     };
-    tree(id).into_iter().filter_map(of_one).sum()
+    trees(&[id]).into_iter().filter_map(of_one).sum()
 }
 
-/// A process and its children, and theirs.
-fn tree(root: u32) -> Vec<u32> {
+/// Some processes and their children, and theirs.
+fn trees(roots: &[u32]) -> Vec<u32> {
     let numbered = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
     let all: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
@@ -174,7 +174,7 @@ fn tree(root: u32) -> Vec<u32> {
         .filter_map(numbered)
         .filter_map(|id| Some((id, fields_of_stat(id).get(1)?.parse().ok()?)))
         .collect();
-    let mut found = vec![root];
+    let mut found = roots.to_vec();
     let mut at = 0;
     while let Some(&parent) = found.get(at) {
         found.extend(all.iter().filter(|(_, its)| *its == parent).map(|(id, _)| *id));

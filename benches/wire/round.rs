@@ -1,8 +1,6 @@
 //! The comparison: every target in every round, one after another in rotated order, so that
 //! whatever drifts hits all alike.
 
-use std::time::Duration;
-
 use pillion::lexicon::time;
 use serde::Serialize;
 
@@ -154,20 +152,17 @@ impl Bench<'_> {
 
     fn run(&self, scenario: Scenario, target: &Up) -> Result<Run, String> {
         let ids: Vec<u32> = self.targets.iter().chain([self.mock]).filter_map(Up::id).collect();
-        let own = || {
-            let others: Duration = ids.iter().map(|id| process::ticks_of_tree(*id)).sum();
-            others + process::ticks(std::process::id())
-        };
-        let (machine, ours, spent, began) = (process::machine(), own(), target.cpu(), time::now());
+        let own = || process::ticks_of_trees(&ids) + process::ticks(std::process::id());
+        let (ours, spent) = (own(), target.cpu());
+        let (began, machine) = (time::now(), process::machine());
         let seconds = ["--seconds".to_owned(), self.seconds.to_string()];
         let figures = load(self.places, scenario, target.port, &seconds)?;
-        let (spent, elapsed) =
-            (target.cpu().saturating_sub(spent), (time::now() - began).as_secs_f64());
-        let ours = own().saturating_sub(ours).as_secs_f64() + figures.own_cpu;
-        let machine = process::machine().saturating_sub(machine).as_secs_f64();
+        let (ended, machine) = (time::now(), process::machine().saturating_sub(machine));
+        let (spent, ours) = (target.cpu().saturating_sub(spent), own().saturating_sub(ours));
+        let others = machine.as_secs_f64() - ours.as_secs_f64() - figures.own_cpu;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let cpu = spent.as_secs_f64() * 1e6 / figures.calls.max(1) as f64;
-        Ok(Run { figures, cpu, foreign: ((machine - ours) / elapsed).max(0.0) })
+        Ok(Run { figures, cpu, foreign: (others / (ended - began).as_secs_f64()).max(0.0) })
     }
 
     fn row(&self, rounds: &[Vec<Run>], at: usize) -> Option<Row> {

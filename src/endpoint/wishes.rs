@@ -97,7 +97,7 @@ pub(super) fn of_body(
             _ if is_gateways_own(name) => {}
             _ => continue,
         }
-        edits.drop(name);
+        edits.drop(name.to_owned());
     }
     Ok(())
 }

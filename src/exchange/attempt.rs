@@ -57,8 +57,9 @@ pub(super) struct Stream {
 #[derive(Debug)]
 pub(super) struct Served {
     pub deployment: DeploymentIx,
-    /// The name the answer shows: what the client asked for, or the group a fallback led to.
-    pub name: Box<str>,
+    /// The name the answer shows, as JSON: what the client asked for, or the group a fallback
+    /// led to.
+    pub name: Bytes,
     pub in_flight: InFlight,
     /// When the try began.
     pub since: Instant,
@@ -116,13 +117,13 @@ pub(super) async fn run(
     ledger.record.upstream_model = Some(model.into());
     let served = Served {
         deployment: at,
-        name: asked.into(),
+        name: quoted(call, launch.name),
         in_flight: row.enter(),
         since: time::now(),
         prompt: Prompt::of(call),
     };
     if let Some(text) = &deployment.mock {
-        return mock::answer(text, call, served);
+        return mock::answer(text, call, asked, served);
     }
     let started = time::now();
     let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
@@ -167,6 +168,15 @@ pub(super) async fn run(
     result
 }
 
+/// The name that an answer shows, as JSON. The client's own stands in its body already.
+fn quoted(call: &Call, name: Option<&str>) -> Bytes {
+    let own = call.fields.span(&call.body, "model").filter(|_| name.is_none());
+    own.map_or_else(
+        || Bytes::from(serde_json::Value::from(name.unwrap_or(&call.model)).to_string()),
+        |span| call.body.slice(span),
+    )
+}
+
 /// The note of a try that is over.
 pub(super) fn over(
     deployment: &Deployment,
@@ -202,7 +212,7 @@ fn say(
     } else {
         let mut edits = Edits::new();
         for (name, json) in launch.fields {
-            edits.set(name, json.clone());
+            edits.set(name.to_string(), json.clone());
         }
         let mut changed = call.clone();
         changed.model = launch.name.unwrap_or(&call.model).into();
@@ -224,8 +234,9 @@ fn say(
         }
         refusal
     })?;
-    for name in PROTOCOL_HEADERS {
-        if let Some(value) = headers.get(name) {
+    // One look at the few headers there are is cheaper than a search for each wanted name.
+    for (name, value) in headers {
+        if PROTOCOL_HEADERS.contains(&name.as_str()) {
             outgoing.headers.insert(name, value.clone());
         }
     }

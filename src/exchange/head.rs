@@ -16,6 +16,20 @@ pub(super) struct Path {
     pub failed: Vec<(Box<str>, Class)>,
 }
 
+// Made once: the name of a header is checked and hashed whenever it comes as a text.
+const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
+const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");
+const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallbacks");
+const VERSION: HeaderName = HeaderName::from_static("x-litellm-version");
+const MODEL_GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group");
+const MODEL_ID: HeaderName = HeaderName::from_static("x-litellm-model-id");
+const API_BASE: HeaderName = HeaderName::from_static("x-litellm-model-api-base");
+const MODEL_NAME: HeaderName = HeaderName::from_static("x-litellm-model-name");
+const ROUTE: HeaderName = HeaderName::from_static("x-pillion-route");
+const COST: HeaderName = HeaderName::from_static("x-litellm-response-cost");
+const DURATION: HeaderName = HeaderName::from_static("x-litellm-response-duration-ms");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-litellm-overhead-duration-ms");
+
 /// Copies what a client may see of the provider's headers into `to`: as they came, and as
 /// `LiteLLM` names them.
 pub(super) fn copy_providers(from: &HeaderMap, to: &mut HeaderMap) {
@@ -64,23 +78,23 @@ fn is_kept_back(name: &HeaderName) -> bool {
 /// Adds `x-litellm-*` and `x-pillion-route`.
 pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &Path) {
     let record = &*ledger.record;
-    to.insert("x-litellm-call-id", value(&record.id));
-    to.insert("x-litellm-attempted-retries", HeaderValue::from(record.retries));
-    to.insert("x-litellm-attempted-fallbacks", HeaderValue::from(record.fallbacks));
-    to.insert("x-litellm-version", HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
+    to.insert(CALL_ID, value(&record.id));
+    to.insert(RETRIES, small(record.retries));
+    to.insert(FALLBACKS, small(record.fallbacks));
+    to.insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
     if let Some(group) = &record.group {
-        to.insert("x-litellm-model-group", value(group));
+        to.insert(MODEL_GROUP, value(group));
     }
     let Some(at) = record.deployment else { return };
     if let Some(badge) = live.badge(at) {
-        to.insert("x-litellm-model-id", badge.model_id.clone());
-        to.insert("x-litellm-model-api-base", badge.api_base.clone());
+        to.insert(MODEL_ID, badge.model_id.clone());
+        to.insert(API_BASE, badge.api_base.clone());
         let name = live.deployment(at).filter(|deployment| deployment.name.contains('*'));
         let name = name.and_then(|deployment| {
             let model = record.upstream_model.as_deref()?;
             Some(value(&format!("{}/{model}", deployment.vendor.prefix)))
         });
-        to.insert("x-litellm-model-name", name.unwrap_or_else(|| badge.model_name.clone()));
+        to.insert(MODEL_NAME, name.unwrap_or_else(|| badge.model_name.clone()));
         let route = if record.tries == 1 {
             badge.route.clone()
         } else {
@@ -88,8 +102,13 @@ pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &
                 value(&route_line(deployment, record.tries, &path.failed))
             })
         };
-        to.insert("x-pillion-route", route);
+        to.insert(ROUTE, route);
     }
+}
+
+/// A count, which is nearly always zero.
+fn small(count: u32) -> HeaderValue {
+    if count == 0 { HeaderValue::from_static("0") } else { HeaderValue::from(count) }
 }
 
 /// The way to an answer in one line.
@@ -111,16 +130,16 @@ pub(super) fn route_line(
 /// Adds what is only known when the answer is whole.
 pub(super) fn add_cost(to: &mut HeaderMap, cost: Option<PicoUsd>) {
     if let Some(cost) = cost {
-        to.insert("x-litellm-response-cost", value(&cost.to_string()));
+        to.insert(COST, value(&cost.to_string()));
     }
 }
 
 /// Adds how long it took, and how much of that was spent here.
 pub(super) fn add_times(to: &mut HeaderMap, ledger: &Ledger) {
     let took = super::since(ledger.opened());
-    to.insert("x-litellm-response-duration-ms", value(&super::milliseconds(took)));
+    to.insert(DURATION, value(&super::milliseconds(took)));
     let ours = took.saturating_sub(ledger.record.upstream);
-    to.insert("x-litellm-overhead-duration-ms", value(&super::milliseconds(ours)));
+    to.insert(OVERHEAD, value(&super::milliseconds(ours)));
 }
 
 /// `content-type: application/json`.

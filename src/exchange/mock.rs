@@ -39,15 +39,20 @@ const USAGE: Usage = Usage {
 };
 
 /// The answer for a call: `text`, or the failure that the text names.
-pub(super) fn answer(text: &str, call: &Call, served: Served) -> Result<Won, Box<Refusal>> {
+pub(super) fn answer(
+    text: &str,
+    call: &Call,
+    model: &str,
+    served: Served,
+) -> Result<Won, Box<Refusal>> {
     if let Some((class, status)) = failure(text) {
         return Err(Refusal::ours(class, status, format!("mock_response asks for this: {text}")));
     }
     let body = match (call.endpoint, call.stream) {
-        (Endpoint::ChatCompletions, false) => chat(text, &served.name).to_string(),
-        (Endpoint::ChatCompletions, true) => chat_events(text, call, &served.name),
-        (Endpoint::Completions, false) => completion(text, &served.name).to_string(),
-        (Endpoint::Messages, false) => message(text, &served.name).to_string(),
+        (Endpoint::ChatCompletions, false) => chat(text, model).to_string(),
+        (Endpoint::ChatCompletions, true) => chat_events(text, call, model),
+        (Endpoint::Completions, false) => completion(text, model).to_string(),
+        (Endpoint::Messages, false) => message(text, model).to_string(),
         (Endpoint::Completions | Endpoint::Messages, true)
         | (Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses, _) => {
             let why =

@@ -16,8 +16,10 @@ mod relay;
 mod used;
 mod whole;
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::error::Elapsed;
 use uuid::Uuid;
 
 use crate::account::{Ledger, Sink};
@@ -164,12 +167,21 @@ async fn collect(
     if announced.is_some_and(|length| length > limits.max_body_bytes) {
         return Err(Rejection::too_large(limits.max_body_bytes).into());
     }
-    let collected = tokio::time::timeout(limits.body_timeout, read(body, limits.max_body_bytes));
-    match collected.await {
+    match in_time(limits.body_timeout, read(body, limits.max_body_bytes)).await {
         Err(_) => Err(Rejection::slow_body(limits.body_timeout).into()),
         Ok(Err(Unread::Broken)) => Err(Rejection::broken_body().into()),
         Ok(Err(Unread::TooLong)) => Err(Rejection::too_large(limits.max_body_bytes).into()),
         Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
+/// A future with a deadline that costs nothing where the future is ready at once, as the body of
+/// a small request is: it came with its head.
+async fn in_time<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = std::pin::pin!(future);
+    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => tokio::time::timeout(limit, future).await,
     }
 }
 
@@ -197,8 +209,10 @@ async fn read(mut body: Incoming, most: u64) -> Result<Bytes, Unread> {
 
 /// Whole milliseconds with three decimals: `12.345`.
 fn milliseconds(time: Duration) -> String {
-    let micros = time.as_micros();
-    format!("{}.{:03}", micros / 1000, micros % 1000)
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let (mut whole, mut part) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (whole, part) = (whole.format(micros / 1000), part.format(micros % 1000));
+    [whole, ".", "00".get(part.len() - 1..).unwrap_or(""), part].concat()
 }
 
 /// Time since `start`.

@@ -101,8 +101,6 @@ struct Relay {
     watch: Watch,
     held: VecDeque<(Sign, Bytes)>,
     translator: Option<Box<dyn Translator>>,
-    /// The model's name as the client knows it, as JSON.
-    name: Bytes,
     usage_is_ours: bool,
     dialect: Dialect,
     silence: Silence,
@@ -135,7 +133,6 @@ impl Relay {
             watch: stream.watch,
             held: stream.held.into(),
             translator: stream.translator,
-            name: Bytes::from(serde_json::Value::from(&*stream.served.name).to_string()),
             usage_is_ours: stream.usage_is_ours,
             dialect,
             silence: Silence::new(stream.silence, time::now()),
@@ -199,7 +196,7 @@ impl Relay {
             Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
             Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
                 match &mut self.translator {
-                    None => name::rewrite(event, &self.name, out),
+                    None => name::rewrite(event, &self.served.name, out),
                     Some(translator) => {
                         if let Err(garbled) = translator.event(event, out) {
                             return self.cut(&garbled.to_string(), out);

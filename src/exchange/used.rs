@@ -7,7 +7,7 @@ use crate::lexicon::Tokens;
 use crate::protocol::{Call, Endpoint, Fields, Usage};
 use crate::registry::Price;
 
-/// What was asked. Short prompts are kept until it is known whether an estimate is needed; long
+/// What was asked. Prompts are kept until it is known whether an estimate is needed; only huge
 /// ones are counted at once, so that a stream does not hold on to them.
 #[derive(Debug)]
 pub(super) enum Prompt {
@@ -15,8 +15,8 @@ pub(super) enum Prompt {
     Kept(Endpoint, Bytes),
 }
 
-/// Counting this much takes less than a millisecond; keeping it costs more than that.
-const LONGEST_KEPT: usize = 128 * 1024;
+/// Counting costs a few milliseconds per megabyte, which most calls need not pay.
+const LONGEST_KEPT: usize = 1024 * 1024;
 
 impl Prompt {
     pub(super) fn of(call: &Call) -> Self {

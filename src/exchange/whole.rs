@@ -51,7 +51,7 @@ fn with_name(whole: &Whole) -> Bytes {
         return whole.body.clone();
     }
     let mut edits = Edits::new();
-    edits.set("model", serde_json::Value::from(&*whole.served.name).to_string());
+    edits.set("model", whole.served.name.clone());
     edits.apply(&whole.body, &whole.fields).to_bytes()
 }
 

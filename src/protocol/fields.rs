@@ -123,12 +123,19 @@ impl Fields {
     }
 
     fn positions<'t>(&'t self, text: &'t [u8], name: &'t str) -> impl Iterator<Item = usize> + 't {
-        let matches = move |field: &Field| field.name(text) == name;
-        self.list.iter().enumerate().filter(move |(_, field)| matches(field)).map(|(at, _)| at)
+        let named = self.list.iter().enumerate().filter(move |(_, field)| field.is(text, name));
+        named.map(|(at, _)| at)
     }
 }
 
 impl Field {
+    fn is(&self, text: &[u8], name: &str) -> bool {
+        match &self.name {
+            Name::Plain(span) => text.get(span.clone()) == Some(name.as_bytes()),
+            Name::Escaped(own) => **own == *name,
+        }
+    }
+
     fn name<'t>(&'t self, text: &'t [u8]) -> &'t str {
         match &self.name {
             Name::Plain(span) => {
@@ -202,7 +209,7 @@ impl<'t> DeserializeSeed<'t> for NameSeed {
 /// A later change of the same field replaces an earlier one.
 #[derive(Debug, Clone, Default)]
 pub struct Edits {
-    list: SmallVec<[(Box<str>, Edit); 4]>,
+    list: SmallVec<[(Cow<'static, str>, Edit); 4]>,
 }
 
 #[derive(Debug, Clone)]
@@ -224,29 +231,29 @@ impl Edits {
     }
 
     /// Leaves the field out.
-    pub fn drop(&mut self, name: &str) {
-        self.put(name, Edit::Drop);
+    pub fn drop(&mut self, name: impl Into<Cow<'static, str>>) {
+        self.put(name.into(), Edit::Drop);
     }
 
     /// Gives the field another name and keeps its value.
-    pub fn rename(&mut self, name: &str, to: &str) {
-        self.put(name, Edit::Rename(to.into()));
+    pub fn rename(&mut self, name: impl Into<Cow<'static, str>>, to: &str) {
+        self.put(name.into(), Edit::Rename(to.into()));
     }
 
     /// Replaces the value by `json`, or adds the field at the end where it is absent.
-    pub fn set(&mut self, name: &str, json: impl Into<Bytes>) {
-        self.put(name, Edit::Set(json.into()));
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, json: impl Into<Bytes>) {
+        self.put(name.into(), Edit::Set(json.into()));
     }
 
     /// Whether the field will be left out.
     pub fn drops(&self, name: &str) -> bool {
-        self.list.iter().any(|(known, edit)| &**known == name && matches!(edit, Edit::Drop))
+        self.list.iter().any(|(known, edit)| known == name && matches!(edit, Edit::Drop))
     }
 
-    fn put(&mut self, name: &str, edit: Edit) {
-        match self.list.iter_mut().find(|(known, _)| &**known == name) {
+    fn put(&mut self, name: Cow<'static, str>, edit: Edit) {
+        match self.list.iter_mut().find(|(known, _)| *known == name) {
             Some((_, slot)) => *slot = edit,
-            None => self.list.push((name.into(), edit)),
+            None => self.list.push((name, edit)),
         }
     }
 
@@ -262,8 +269,8 @@ impl Edits {
         out.kept_until(fields.start);
         let mut end_of_previous = fields.start;
         for field in &fields.list {
-            let name = field.name(text);
-            match self.list.iter().find(|(known, _)| &**known == name).map(|(_, edit)| edit) {
+            let edit = self.list.iter().find(|(known, _)| field.is(text, known));
+            match edit.map(|(_, edit)| edit) {
                 None => out.keep(end_of_previous, &field.value),
                 Some(Edit::Drop) => out.skip(end_of_previous, field.value.end),
                 Some(Edit::Rename(to)) => out.rename(end_of_previous, &field.value, to),
@@ -273,7 +280,7 @@ impl Edits {
         }
         for (name, edit) in &self.list {
             if let Edit::Set(json) = edit
-                && !fields.list.iter().any(|field| field.name(text) == &**name)
+                && !fields.list.iter().any(|field| field.is(text, name))
             {
                 out.add(end_of_previous, name, json);
             }

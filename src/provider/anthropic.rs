@@ -150,11 +150,11 @@ fn spliced(call: &Call, to: &Deployment, model: &str) -> Rope {
     let mut edits = Edits::new();
     for (name, json) in &to.defaults {
         if call.fields.get(&call.body, name).is_none() {
-            edits.set(name, json.clone());
+            edits.set(name.to_string(), json.clone());
         }
     }
     for name in to.additional_drop_params.iter().chain(&call.wishes.additional_drop_params) {
-        edits.drop(name);
+        edits.drop(name.to_string());
     }
     edits.set("model", Value::from(model).to_string());
     edits.apply(&call.body, &call.fields)

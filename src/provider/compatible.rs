@@ -110,10 +110,10 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     };
     for (name, value) in call.fields.iter(&call.body) {
         if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
-            edits.drop(name);
+            edits.drop(name.to_owned());
         } else if unwanted.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
             if may_drop {
-                edits.drop(name);
+                edits.drop(name.to_owned());
             } else if vendor.strict {
                 refused.push(name.into());
             }
@@ -122,12 +122,12 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
         } else if name == "messages" && !vendor.developer {
             with_system_role(value, edits);
         } else if name == "tool_choice" && vendor.required_is_any && value == b"\"required\"" {
-            edits.set(name, "\"any\"");
+            edits.set("tool_choice", "\"any\"");
         } else if let Some(family) = family {
             if name == "max_tokens" && call.endpoint == Endpoint::ChatCompletions {
                 move_to(call, name, "max_completion_tokens", edits);
             } else if may_drop && family.refuses(name, value) && !is_allowed(call, to, name) {
-                edits.drop(name);
+                edits.drop(name.to_owned());
             }
         }
     }
@@ -145,13 +145,13 @@ fn move_to(call: &Call, name: &str, other: &str, edits: &mut Edits) {
     let value = |name| call.fields.get(&call.body, name).filter(|value| *value != b"null");
     match (value(name), value(other)) {
         (Some(newer), Some(_)) if name == "max_completion_tokens" => {
-            edits.set(other, Bytes::copy_from_slice(newer));
-            edits.drop(name);
+            edits.set(other.to_owned(), Bytes::copy_from_slice(newer));
+            edits.drop(name.to_owned());
         }
-        (None | Some(_), Some(_)) => edits.drop(name),
+        (None | Some(_), Some(_)) => edits.drop(name.to_owned()),
         (_, None) => {
-            edits.drop(other);
-            edits.rename(name, other);
+            edits.drop(other.to_owned());
+            edits.rename(name.to_owned(), other);
         }
     }
 }
@@ -232,7 +232,7 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
                 let fields = Fields::of(json).unwrap_or_default();
                 for (name, value) in fields.iter(json) {
                     if call.fields.get(&call.body, name).is_none() {
-                        edits.set(name, Bytes::copy_from_slice(value));
+                        edits.set(name.to_owned(), Bytes::copy_from_slice(value));
                     }
                 }
             }
@@ -254,7 +254,7 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
                     .find(|(from, _)| *from == name)
                     .map_or(name, |(_, other)| other);
                 if !edits.drops(name) && call.fields.get(&call.body, name).is_none() {
-                    edits.set(name, json.clone());
+                    edits.set(name.to_owned(), json.clone());
                 }
             }
         }

@@ -11,13 +11,13 @@ use crate::protocol::{Call, Edits};
 pub(super) fn additional(call: &Call, to: &Deployment, edits: &mut Edits) {
     for path in to.additional_drop_params.iter().chain(&call.wishes.additional_drop_params) {
         match path.split_once(['.', '[']) {
-            None => edits.drop(path),
+            None => edits.drop(path.to_string()),
             Some((field, _)) => {
                 let rest = path.get(field.len()..).unwrap_or_default();
                 let value = call.fields.parse::<Value>(&call.body, field);
                 if let Some(mut value) = value {
                     remove(&mut value, rest);
-                    edits.set(field, Bytes::from(value.to_string()));
+                    edits.set(field.to_owned(), Bytes::from(value.to_string()));
                 }
             }
         }

@@ -1,1 +1,4 @@
+//! Everything that needs more than one module: one binary, so that it links once.
+
+mod layers;
 mod translate;

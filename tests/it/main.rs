@@ -1,4 +1,5 @@
 //! Everything that needs more than one module: one binary, so that it links once.
 
 mod layers;
+mod readme;
 mod translate;

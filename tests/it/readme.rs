@@ -24,6 +24,20 @@ fn the_readme_lists_every_provider() {
     }
 }
 
+#[test]
+fn the_example_in_the_readme_is_without_fault() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).expect("there is a README.md");
+    let (_, rest) = readme.split_once("<!-- example -->\n```yaml\n").expect("it has an example");
+    let (example, _) = rest.split_once("```").expect("the example has an end");
+    let folder = tempfile::tempdir().expect("there is room for a file");
+    let file = folder.path().join("config.yaml");
+    std::fs::write(&file, example).expect("a file can be written");
+    let keys = |name: &str| name.ends_with("_KEY").then(|| "sk-any".to_owned());
+    let problems = pillion::config::check(&file, &keys);
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
 /// One row for all providers that speak and serve the same.
 fn markdown() -> String {
     let mut rows: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();

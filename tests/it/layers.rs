@@ -16,6 +16,9 @@ const TABLES: [&str; 2] = ["config/known.rs", "provider/catalog.rs"];
 const PURE: [&str; 8] =
     ["account", "admit", "endpoint", "lexicon", "protocol", "provider", "registry", "routing"];
 
+const OPEN: &str = "<!-- layers -->\n";
+const CLOSE: &str = "<!-- /layers -->";
+
 /// What one file says, without its comments and its tests.
 struct File {
     /// Below `src`.
@@ -117,6 +120,24 @@ fn imports(line: &str) -> Vec<String> {
     }
     found.retain(|name| !name.is_empty());
     found
+}
+
+#[test]
+fn the_guide_shows_the_same_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/CONTRIBUTING.md");
+    let guide = fs::read_to_string(path).expect("there is a CONTRIBUTING.md");
+    let map = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lib.rs"))
+        .expect("there is a src/lib.rs");
+    let rows = map.lines().filter_map(|line| line.strip_prefix("//! ")).map(str::trim_end);
+    let table: Vec<_> = rows.filter(|line| line.starts_with('|')).collect();
+    let (before, rest) = guide.split_once(OPEN).expect("it has a place for the table");
+    let (_, after) = rest.split_once(CLOSE).expect("that place has an end");
+    let fresh = format!("{before}{OPEN}{}\n{CLOSE}{after}", table.join("\n"));
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(path, fresh).expect("CONTRIBUTING.md can be written");
+    } else {
+        assert!(guide == fresh, "CONTRIBUTING.md is out of date; run this test with UPDATE=1");
+    }
 }
 
 #[test]

@@ -45,11 +45,11 @@
 //! | 4 | `config` | `lexicon`, `provider`, `registry`, `routing` |
 //! | 3 | `stats` | `lexicon`, `routing` |
 //! | 3 | `telemetry` | `account`, `lexicon`, `protocol` |
-//! | 3 | `upstream` | `lexicon`, `protocol` |
-//! | 3 | `listen` | `lexicon` |
+//! | 3 | `upstream` | `protocol` |
+//! | 3 | `listen` | nothing |
 //! | 2 | `account`, `provider` | `lexicon`, `protocol`, `registry` |
-//! | 2 | `admit`, `endpoint` | `lexicon`, `protocol` |
-//! | 2 | `routing` | `lexicon` |
+//! | 2 | `endpoint` | `lexicon`, `protocol` |
+//! | 2 | `admit`, `routing` | `lexicon` |
 //! | 1 | `protocol`, `registry` | `lexicon` |
 //! | 0 | `lexicon` | nothing |
 //!

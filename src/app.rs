@@ -110,14 +110,13 @@ async fn run_serve(serve: cli::Serve) -> ExitCode {
 fn plan(serve: cli::Serve) -> Result<Plan, String> {
     let environment = config::process_environment;
     let state_dir = serve.state_dir;
-    let loaded = match &serve.config {
-        Some(file) => config::load_or_last_good(file, state_dir.as_deref(), &environment)
-            .map_err(|problems| listed(file.display().to_string().as_str(), &problems))?,
-        None => {
-            let vendors: Vec<_> =
-                catalog::all().iter().map(|vendor| (vendor.prefix, vendor.key_env)).collect();
-            config::from_environment(&vendors, &environment).ok_or(NOTHING_TO_SERVE)?
-        }
+    let loaded = if let Some(file) = &serve.config {
+        config::load_or_last_good(file, state_dir.as_deref(), &environment)
+            .map_err(|problems| listed(&file.display().to_string(), &problems))?
+    } else {
+        let vendors = catalog::all().iter().map(|vendor| (vendor.prefix, vendor.key_env));
+        let vendors: Vec<_> = vendors.collect();
+        config::from_environment(&vendors, &environment).ok_or(NOTHING_TO_SERVE)?
     };
     let settings = &loaded.snapshot.settings;
     let or = |own: Vec<SocketAddr>, file: &[SocketAddr]| {
@@ -223,8 +222,7 @@ impl Sidecar {
         let telemetry = Arc::new(Telemetry::new(access_log.clone()));
         let connections = Connections::default();
         let stats = StatsTable::new(time::now());
-        let status = config::watch::Status::of(&plan.loaded);
-        let (status_tx, status) = watch::channel(status);
+        let (report, known) = watch::channel(config::watch::Status::of(&plan.loaded));
         let settings = plan.loaded.snapshot.settings.clone();
         let live = live(plan.loaded.snapshot, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
@@ -234,7 +232,7 @@ impl Sidecar {
             telemetry,
             stats,
             connections,
-            status,
+            status: known,
             draining: AtomicBool::new(false),
         });
         let (stop, _) = watch::channel(false);
@@ -243,7 +241,7 @@ impl Sidecar {
         work.spawn(async move { upkeep.telemetry.upkeep().await });
         work.spawn(serve_admin(admin, control.clone()));
         if let Some(file) = plan.file {
-            work.spawn(follow(file, plan.state_dir, control.clone(), status_tx));
+            work.spawn(follow(file, plan.state_dir, control.clone(), report));
         }
         for listener in &api {
             if let Ok(address) = listener.local_addr() {

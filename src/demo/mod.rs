@@ -45,12 +45,11 @@ impl Character {
     fn first_token(self) -> Duration {
         let jitter = Duration::from_millis(fastrand::u64(0..40));
         match self {
-            Self::Flaky => Duration::from_millis(80) + jitter,
             Self::Steady => Duration::from_millis(150) + jitter,
             Self::Tailed if fastrand::u32(0..1000) < 50 => {
                 Duration::from_millis(80) * fastrand::u32(4..12) + jitter
             }
-            Self::Tailed => Duration::from_millis(80) + jitter,
+            Self::Flaky | Self::Tailed => Duration::from_millis(80) + jitter,
         }
     }
 

@@ -91,33 +91,33 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(line: &str, want: Result<Route<'_>, NoRoute>) {
+    fn check(line: &str, want: &Result<Route<'_>, NoRoute>) {
         let (method, path) = line.split_once(' ').unwrap();
-        assert_eq!(route(&method.parse().unwrap(), path), want);
+        assert_eq!(&route(&method.parse().unwrap(), path), want);
     }
 
     #[test]
     fn every_endpoint_has_its_paths() {
         for endpoint in Endpoint::ALL {
-            check(&format!("POST /v1{}", endpoint.path()), Ok(Route::Call(endpoint, None)));
-            check(&format!("POST {}/", endpoint.path()), Ok(Route::Call(endpoint, None)));
-            check(&format!("GET {}", endpoint.path()), Err(NoRoute::Method("POST")));
+            check(&format!("POST /v1{}", endpoint.path()), &Ok(Route::Call(endpoint, None)));
+            check(&format!("POST {}/", endpoint.path()), &Ok(Route::Call(endpoint, None)));
+            check(&format!("GET {}", endpoint.path()), &Err(NoRoute::Method("POST")));
         }
-        check("GET /v1/models", Ok(Route::Models));
-        check("GET /models/a/b", Ok(Route::Model("a/b".into())));
-        check("GET /v1/models/a%2Fb%zz", Ok(Route::Model("a/b%zz".into())));
-        check("POST /v1/models", Err(NoRoute::Method("GET")));
-        check("GET /v2/models", Err(NoRoute::Path));
-        check("POST /", Err(NoRoute::Path));
+        check("GET /v1/models", &Ok(Route::Models));
+        check("GET /models/a/b", &Ok(Route::Model("a/b".into())));
+        check("GET /v1/models/a%2Fb%zz", &Ok(Route::Model("a/b%zz".into())));
+        check("POST /v1/models", &Err(NoRoute::Method("GET")));
+        check("GET /v2/models", &Err(NoRoute::Path));
+        check("POST /", &Err(NoRoute::Path));
     }
 
     #[test]
     fn the_path_may_name_the_model() {
         let want = Route::Call(Endpoint::ChatCompletions, Some("gpt-4o".into()));
-        check("POST /openai/deployments/gpt-4o/chat/completions", Ok(want.clone()));
-        check("POST /engines/gpt-4o/chat/completions", Ok(want.clone()));
-        check("POST /v1/engines/gpt-4o/chat/completions", Ok(want));
+        check("POST /openai/deployments/gpt-4o/chat/completions", &Ok(want.clone()));
+        check("POST /engines/gpt-4o/chat/completions", &Ok(want.clone()));
+        check("POST /v1/engines/gpt-4o/chat/completions", &Ok(want));
         let plain = Route::Call(Endpoint::Completions, Some("a".into()));
-        check("POST /engines/a/completions", Ok(plain));
+        check("POST /engines/a/completions", &Ok(plain));
     }
 }

@@ -114,7 +114,7 @@ fn chat_events(text: &str, call: &Call, model: &str) -> String {
         "finish_reason": null,
     }]);
     let stop = json!([{ "index": 0, "delta": {}, "finish_reason": "stop" }]);
-    let last = call.include_usage.then(|| chunk(json!([]), Some(usage()))).unwrap_or_default();
+    let last = if call.include_usage { chunk(json!([]), Some(usage())) } else { String::new() };
     format!("{}{}{last}data: [DONE]\n\n", chunk(delta, None), chunk(stop, None))
 }
 

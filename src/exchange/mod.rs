@@ -140,15 +140,13 @@ fn client_dialect(headers: &HeaderMap) -> Dialect {
 /// The client's own `x-litellm-call-id`, where it is short and plain, else a new UUID.
 fn call_id(headers: &HeaderMap) -> Box<str> {
     let own = headers.get("x-litellm-call-id").and_then(|id| id.to_str().ok());
-    match own.filter(|id| (1..=MAX_CALL_ID).contains(&id.len())) {
-        Some(id) => id.into(),
-        None => {
-            let random = fastrand::u128(..).to_ne_bytes();
-            let mut text = Uuid::encode_buffer();
-            let id = uuid::Builder::from_random_bytes(random).into_uuid();
-            (*id.hyphenated().encode_lower(&mut text)).into()
-        }
+    if let Some(id) = own.filter(|id| (1..=MAX_CALL_ID).contains(&id.len())) {
+        return id.into();
     }
+    let random = fastrand::u128(..).to_ne_bytes();
+    let mut text = Uuid::encode_buffer();
+    let id = uuid::Builder::from_random_bytes(random).into_uuid();
+    (*id.hyphenated().encode_lower(&mut text)).into()
 }
 
 /// An id goes into every log line about its request.

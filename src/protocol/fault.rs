@@ -103,18 +103,19 @@ impl Fault {
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
-        let message = error
+        let mut message = error
             .as_str()
             .map(str::to_owned)
             .or_else(|| text(error, "message"))
             .or_else(|| text(json, "message"))
-            .or_else(|| {
-                json.get("detail")
-                    .map(|detail| detail.as_str().map_or_else(|| detail.to_string(), str::to_owned))
-            })
+            .or_else(|| json.get("detail").map(complaints))
             .or_else(|| text(error, "msg"))
-            .or_else(|| json.get("errors").map(ToString::to_string))
+            .or_else(|| json.get("errors").map(complaints))
             .unwrap_or_else(|| json.to_string());
+        // An aggregator quotes the provider behind it, whose words tell more than its own.
+        if let Some(quoted) = error.pointer("/metadata/raw").and_then(Value::as_str) {
+            message = format!("{message}: {}", Self::read(quoted.as_bytes()).message);
+        }
         Self {
             message: shortened(&message),
             kind: text(error, "type").or_else(|| text(error, "status")).unwrap_or_default(),
@@ -134,6 +135,23 @@ impl Fault {
             text.to_owned()
         };
         Self { message: shortened(&message), kind: String::new(), param: None, code: None }
+    }
+}
+
+/// What a validator lists, as one sentence: `messages.0.content: Field required; …`.
+fn complaints(list: &Value) -> String {
+    let one = |item: &Value| {
+        let said = item.get("msg").or_else(|| item.get("message")).and_then(Value::as_str)?;
+        let steps = item.get("loc").and_then(Value::as_array).into_iter().flatten();
+        let steps = steps.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned));
+        let place = steps.skip_while(|step| step == "body").collect::<Vec<_>>().join(".");
+        Some(if place.is_empty() { said.to_owned() } else { format!("{place}: {said}") })
+    };
+    let all = list.as_array().and_then(|items| items.iter().map(one).collect::<Option<Vec<_>>>());
+    match (list.as_str(), all) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(all)) if !all.is_empty() => all.join("; "),
+        (None, _) => list.to_string(),
     }
 }
 
@@ -183,5 +201,39 @@ fn kind_of(dialect: Dialect, status: u16) -> &'static str {
         (Dialect::Anthropic, 504) => "timeout_error",
         (Dialect::Anthropic, _) => "api_error",
         (Dialect::OpenAi, _) => "internal_server_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, want: &str) {
+        assert_eq!(Fault::read(body.as_bytes()).message, want);
+    }
+
+    #[test]
+    fn the_words_of_every_shape_of_error_are_found() {
+        check(r#"{"error":{"message":"a"}}"#, "a");
+        check(r#"{"error":"a","code":"b"}"#, "a");
+        check(r#"{"message":"a","object":"error"}"#, "a");
+        check(r#"{"detail":"a"}"#, "a");
+        check(
+            r#"{"detail":[{"loc":["body","n"],"msg":"a"},{"loc":["m",0],"msg":"b"}]}"#,
+            "n: a; m.0: b",
+        );
+        check(r#""a""#, "a");
+        check("a\n", "a");
+        check("", "the provider gave no reason");
+        check(r#"[{"error":{"message":"a"}}]"#, "a");
+    }
+
+    #[test]
+    fn the_words_of_the_provider_behind_an_aggregator_are_kept() {
+        check(
+            r#"{"error":{"message":"Provider returned error","metadata":{"raw":"{\"error\":\"a\"}"}}}"#,
+            "Provider returned error: a",
+        );
     }
 }

@@ -207,7 +207,8 @@ mod tests {
             cuts in prop::collection::vec(0usize..64, 0..8),
         ) {
             let ends = ["\n", "\r\n", "\r"];
-            let text: String = lines.iter().map(|(line, end)| format!("{line}{}", ends[*end])).collect();
+            let parts = lines.iter().flat_map(|(line, end)| [line.as_str(), ends[*end]]);
+            let text: String = parts.collect();
             let text = text.as_bytes();
             let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < text.len()).collect();
             cuts.extend([0, text.len()]);

@@ -368,8 +368,8 @@ mod tests {
                 r#"{"type":"message_stop"}"#,
             ],
         );
-        use Sign::{Content, Done, Life};
-        assert_eq!(signs, [Life, Life, Life, Content, Content, Done]);
+        let (life, content) = (Sign::Life, Sign::Content);
+        assert_eq!(signs, [life, life, life, content, content, Sign::Done]);
         assert!(watch.is_whole());
         assert_eq!(watch.usage.unwrap().total(), 14);
     }

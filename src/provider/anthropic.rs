@@ -364,7 +364,7 @@ mod tests {
             400,
             "invalid_request_error",
             "Your credit balance is too low to access the Anthropic API",
-            Class::QuotaExhausted,
+            Class::PaymentRequired,
             400,
         );
         check(401, "authentication_error", "invalid x-api-key", Class::Authentication, 401);

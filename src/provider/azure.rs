@@ -1,5 +1,7 @@
 //! OpenAI's words at Azure's addresses: deployment paths with an `api-version`, and the v1 style.
 
+use std::fmt;
+
 use http::Uri;
 
 use super::build::Place;
@@ -10,7 +12,7 @@ use crate::protocol::Endpoint;
 const USUAL_VERSION: &str = "2025-02-01-preview";
 
 /// The query of every call: the version, behind what the base brought along.
-pub(super) fn query(spec: &Spec, place: &Place, environment: Environment<'_>) -> Option<Box<str>> {
+pub(super) fn query(spec: &Spec, place: &Place, environment: Environment<'_>) -> Box<str> {
     let version = spec.api_version.as_deref().map(str::to_owned);
     let version = version
         .or_else(|| environment("AZURE_API_VERSION"))
@@ -18,9 +20,9 @@ pub(super) fn query(spec: &Spec, place: &Place, environment: Environment<'_>) ->
         .filter(|version| !version.is_empty());
     let version = version.as_deref().unwrap_or(USUAL_VERSION);
     match &place.query {
-        Some(query) if query.contains("api-version=") => Some(query.clone()),
-        Some(query) => Some(format!("{query}&api-version={version}").into()),
-        None => Some(format!("api-version={version}").into()),
+        Some(query) if query.contains("api-version=") => query.clone(),
+        Some(query) => format!("{query}&api-version={version}").into(),
+        None => format!("api-version={version}").into(),
     }
 }
 
@@ -46,7 +48,26 @@ pub(super) fn address(deployment: &Deployment, endpoint: Endpoint, model: &str) 
         return deployment.at(&format!("/models{path}"));
     }
     let openai = if prefix.ends_with("/openai") { "" } else { "/openai" };
-    deployment.at(&format!("{openai}/deployments/{model}{path}"))
+    deployment.at(&format!("{openai}/deployments/{}{path}", Segment(model)))
+}
+
+/// A name as one segment of a path: it may come from a client and must not lead elsewhere.
+struct Segment<'a>(&'a str);
+
+impl fmt::Display for Segment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `..` is a step up even when its dots are escaped, so none of it is sent.
+        let name = if matches!(self.0, "." | "..") { "-" } else { self.0 };
+        for byte in name.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    write!(f, "{}", char::from(byte))?;
+                }
+                _ => write!(f, "%{byte:02X}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The body of these addresses names the model; elsewhere the path does.
@@ -146,6 +167,14 @@ mod tests {
             ChatCompletions,
             "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2025-02-01-preview",
         );
+    }
+
+    #[test]
+    fn a_name_cannot_lead_elsewhere() {
+        let sent = |name| Segment(name).to_string();
+        assert_eq!(sent("a/../../x?y=1"), "a%2F..%2F..%2Fx%3Fy%3D1");
+        assert_eq!(sent(".."), "-");
+        assert_eq!(sent("gpt-4o_x.1"), "gpt-4o_x.1");
     }
 
     #[test]

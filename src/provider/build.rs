@@ -23,7 +23,7 @@ pub fn build(spec: Spec, environment: Environment<'_>) -> Result<Deployment, Mis
     let mut headers = usual_headers(&spec, vendor, environment)?;
     let unusable = authorize(&mut headers, &spec, vendor, &place, environment);
     let query = match vendor.wire {
-        Wire::Azure => azure::query(&spec, &place, environment),
+        Wire::Azure => Some(azure::query(&spec, &place, environment)),
         Wire::Anthropic | Wire::OpenAi => place.query.clone(),
     };
     let mut deployment = Deployment {
@@ -162,9 +162,8 @@ fn place(spec: &Spec, vendor: &Vendor, environment: Environment<'_>) -> Result<P
         Some((address, query)) => (address, Some(query.into())),
         None => (text, None),
     };
-    let invalid = || match text.contains('@') {
-        true => Misfit::BaseWithUser,
-        false => Misfit::BaseInvalid(text.into()),
+    let invalid = || {
+        if text.contains('@') { Misfit::BaseWithUser } else { Misfit::BaseInvalid(text.into()) }
     };
     let base: Uri = tidied(address, vendor).parse().map_err(|_| invalid())?;
     let speaks_http = matches!(base.scheme_str(), Some("http" | "https"));
@@ -402,9 +401,7 @@ mod tests {
                 },
                 &[],
             );
-            built
-                .map(|deployment| chat_uri(&deployment))
-                .unwrap_or_else(|misfit| misfit.to_string())
+            built.map_or_else(|misfit| misfit.to_string(), |deployment| chat_uri(&deployment))
         };
         assert_eq!(base("openai/x", "http://h:1/v1/"), "http://h:1/v1/chat/completions");
         assert_eq!(

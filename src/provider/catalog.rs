@@ -625,7 +625,7 @@ static VENDORS: &[Vendor] = &[
         renames: MISTRAL,
         stream_options: false,
         ignores: &["user"],
-        required_is_any: true,
+
         ..like_openai("mistral", "https://api.mistral.ai/v1")
     },
     Vendor {
@@ -770,6 +770,7 @@ static VENDORS: &[Vendor] = &[
         base_env: &["OPENROUTER_API_BASE"],
         key_env: &["OPENROUTER_API_KEY", "OR_API_KEY"],
         serves: Serves::CHAT.and(Serves::EMBEDDINGS.and(Serves::RESPONSES)),
+        developer: true,
         ..like_openai("openrouter", "https://openrouter.ai/api/v1")
     },
     Vendor {
@@ -1031,7 +1032,7 @@ static VENDORS: &[Vendor] = &[
         key_env: &["XAI_API_KEY"],
         serves: Serves::CHAT.and(Serves::RESPONSES),
         refuses: &["frequency_penalty", "stop", "store"],
-        renames: MAX_TOKENS,
+
         ..like_openai("xai", "https://api.x.ai/v1")
     },
     Vendor {

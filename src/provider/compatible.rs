@@ -100,7 +100,7 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     let native = matches!(vendor.wire, Wire::Azure) || vendor.prefix == "openai";
     let family = if native { reasoning::family(model) } else { None };
     let mut refused = Vec::new();
-    let (refuses, renames) = match call.endpoint {
+    let (unwanted, renames) = match call.endpoint {
         Endpoint::ChatCompletions => (vendor.refuses, vendor.renames),
         Endpoint::Completions
         | Endpoint::CountTokens
@@ -111,7 +111,7 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     for (name, value) in call.fields.iter(&call.body) {
         if vendor.ignores.contains(&name) || (name == "stream_options" && !vendor.stream_options) {
             edits.drop(name);
-        } else if refuses.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
+        } else if unwanted.contains(&name) && value != b"null" && !is_allowed(call, to, name) {
             if may_drop {
                 edits.drop(name);
             } else if vendor.strict {
@@ -139,12 +139,20 @@ fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(
     }
 }
 
-/// Renames a field; where the other name is there too, that one wins.
+/// Renames a field; where both names are there, `max_completion_tokens` wins as in LiteLLM, and
+/// else the name that the provider knows.
 fn move_to(call: &Call, name: &str, other: &str, edits: &mut Edits) {
-    if call.fields.get(&call.body, other).is_some() {
-        edits.drop(name);
-    } else {
-        edits.rename(name, other);
+    let value = |name| call.fields.get(&call.body, name).filter(|value| *value != b"null");
+    match (value(name), value(other)) {
+        (Some(newer), Some(_)) if name == "max_completion_tokens" => {
+            edits.set(other, Bytes::copy_from_slice(newer));
+            edits.drop(name);
+        }
+        (None | Some(_), Some(_)) => edits.drop(name),
+        (_, None) => {
+            edits.drop(other);
+            edits.rename(name, other);
+        }
     }
 }
 
@@ -332,12 +340,17 @@ mod tests {
         check(
             "mistral/m",
             r#"{"model":"m","messages":[],"seed":1,"max_completion_tokens":5,"user":"u","tool_choice":"required"}"#,
-            r#"{"model":"m","messages":[],"random_seed":1,"max_tokens":5,"tool_choice":"any"}"#,
+            r#"{"model":"m","messages":[],"random_seed":1,"max_tokens":5,"tool_choice":"required"}"#,
         );
         check(
             "groq/m",
             r#"{"model":"m","messages":[],"max_tokens":4,"max_completion_tokens":5}"#,
-            r#"{"model":"m","messages":[],"max_tokens":4}"#,
+            r#"{"model":"m","messages":[],"max_tokens":5}"#,
+        );
+        check(
+            "openai/gpt-5",
+            r#"{"model":"gpt-5","messages":[],"max_tokens":5,"max_completion_tokens":null}"#,
+            r#"{"model":"gpt-5","messages":[],"max_completion_tokens":5}"#,
         );
         check(
             "openai/o3",

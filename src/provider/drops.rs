@@ -38,7 +38,9 @@ fn remove(value: &mut Value, path: &str) {
     {
         let Some(list) = value.as_array_mut() else { return };
         if index == "*" {
-            list.iter_mut().for_each(|item| remove(item, rest));
+            for item in list {
+                remove(item, rest);
+            }
         } else if let Some(item) = index.parse::<usize>().ok().and_then(|at| list.get_mut(at)) {
             remove(item, rest);
         }

@@ -29,9 +29,7 @@ fn seconds_or_date(text: &str, unix_now: Duration) -> Option<Duration> {
 
 /// Google's `RetryInfo`, or a `retry_after` of whoever puts it there.
 fn in_body(body: &[u8]) -> Option<Duration> {
-    if memchr::memmem::find(body, b"etry").is_none() {
-        return None;
-    }
+    memchr::memmem::find(body, b"etry")?;
     let json: Value = serde_json::from_slice(body).ok()?;
     let json = json.as_array().and_then(|list| list.first()).unwrap_or(&json);
     let error = json.get("error").unwrap_or(json);

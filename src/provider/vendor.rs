@@ -4,6 +4,7 @@ use crate::protocol::Endpoint;
 
 /// One provider.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact of a table row")]
 pub struct Vendor {
     /// The prefix in `provider/model`.
     pub prefix: &'static str,

@@ -167,7 +167,7 @@ mod tests {
         check(
             |case| {
                 limit(case);
-                case.members = 1
+                case.members = 1;
             },
             None,
         );
@@ -179,7 +179,7 @@ mod tests {
             check(
                 |case| {
                     case.failure = Failure::new(class, status);
-                    case.members = 1
+                    case.members = 1;
                 },
                 Some(5),
             );
@@ -189,7 +189,7 @@ mod tests {
         check(
             |case| {
                 broke(case);
-                case.members = 1
+                case.members = 1;
             },
             None,
         );
@@ -204,14 +204,14 @@ mod tests {
         check(
             |case| {
                 fails(case, 999, 0);
-                case.members = 1
+                case.members = 1;
             },
             None,
         );
         check(
             |case| {
                 fails(case, 1000, 0);
-                case.members = 1
+                case.members = 1;
             },
             Some(5),
         );
@@ -225,7 +225,7 @@ mod tests {
             check(
                 |case| {
                     fails(case, 50, 0);
-                    case.failure = Failure::new(class, 400)
+                    case.failure = Failure::new(class, 400);
                 },
                 None,
             );
@@ -233,7 +233,7 @@ mod tests {
         check(
             |case| {
                 fails(case, 50, 0);
-                case.evidence.callers_timeout = true
+                case.evidence.callers_timeout = true;
             },
             None,
         );
@@ -245,14 +245,14 @@ mod tests {
         check(
             |case| {
                 allow(case);
-                fails(case, 2, 0)
+                fails(case, 2, 0);
             },
             None,
         );
         check(
             |case| {
                 allow(case);
-                fails(case, 3, 90)
+                fails(case, 3, 90);
             },
             Some(5),
         );
@@ -260,7 +260,7 @@ mod tests {
             |case| {
                 allow(case);
                 fails(case, 3, 0);
-                case.members = 1
+                case.members = 1;
             },
             None,
         );
@@ -282,14 +282,14 @@ mod tests {
         check(
             |case| {
                 set(case);
-                case.failure = Failure::new(Class::BadRequest, 400)
+                case.failure = Failure::new(Class::BadRequest, 400);
             },
             Some(5),
         );
         check(
             |case| {
                 set(case);
-                fails(case, 2, 0)
+                fails(case, 2, 0);
             },
             None,
         );
@@ -307,14 +307,14 @@ mod tests {
         check(
             |case| {
                 limit(case);
-                case.failure.retry_after = Some(Duration::from_secs(1_000_000))
+                case.failure.retry_after = Some(Duration::from_secs(1_000_000));
             },
             Some(3600),
         );
         check(
             |case| {
                 limit(case);
-                case.settings.disable_cooldowns = true
+                case.settings.disable_cooldowns = true;
             },
             None,
         );

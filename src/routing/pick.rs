@@ -340,7 +340,7 @@ mod tests {
         let table = members_with(
             4,
             |at, member| {
-                member.tags = own[usize::from(at)].iter().map(|tag| (*tag).into()).collect()
+                member.tags = own[usize::from(at)].iter().map(|tag| (*tag).into()).collect();
             },
             settings,
         );

@@ -381,6 +381,10 @@ def load(arguments) -> tuple[list[Case], Counter]:
                 why = "no recorded request"
             elif not isinstance(x["request"]["body"], dict):
                 why = "request is not JSON"
+            elif x["provider"] == "writer" and x["api"] == "completions" and x["streaming"]:
+                why = "another wire"
+            elif x["api"] == "chat_completions" and "messages" not in x["request"]["body"]:
+                why = "refused before any provider: no messages"
             if why:
                 excluded[(*key, why)] += 1
                 continue

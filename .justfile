@@ -21,6 +21,10 @@ test:
 bench *filter:
     cargo bench --bench micro -- {{ filter }}
 
+# The whole proxy beside bare ones and nginx; `just wire --help` says what can be asked
+wire *arguments:
+    cargo bench --bench wire -- {{ arguments }}
+
 # Rewrite what tests generate: golden files and the tables in README.md
 bless:
     UPDATE=1 INSTA_UPDATE=always cargo test --lib --test it

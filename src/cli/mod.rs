@@ -72,10 +72,10 @@ pub struct Serve {
     /// The LiteLLM configuration file; changes are taken up while it runs
     #[arg(short, long, value_name = "FILE", env = "PILLION_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where to serve the LLM API [default: 127.0.0.1:24080 and [::1]:24080]
+    /// Where to serve the LLM API [default: port 24080 of 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR", env = "PILLION_LISTEN", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
-    /// Where to serve health and metrics [default: 127.0.0.1:24081 and [::1]:24081]
+    /// Where to serve health and metrics [default: port 24081 of 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR", env = "PILLION_ADMIN", value_delimiter = ',')]
     pub admin: Vec<SocketAddr>,
     /// Where to keep the last good configuration, to start from when the file is broken

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
-/// The body. See the [module](self).
+/// The body: pieces, and how long to wait before each.
 #[derive(Debug)]
 pub struct Paced {
     pieces: VecDeque<(Duration, Bytes)>,

@@ -1,4 +1,4 @@
-//! From method, path and body to a [`Call`].
+//! From method, path and body to a [`Call`](crate::protocol::Call).
 //!
 //! Pure. Reads what a gateway must know and leaves the rest of the body unread.
 

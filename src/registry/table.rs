@@ -4,7 +4,7 @@
 //! in dollars per million tokens, divided by tabs; empty columns at the end are left out. Lines
 //! are sorted by the bytes of the name. Nothing is parsed before a line is asked for, so the
 //! table costs no memory of its own and no time at start. The file comes from the test in
-//! [`super::derive`].
+//! `derive.rs`.
 
 use std::cmp::Ordering;
 

@@ -2,7 +2,7 @@
 //!
 //! Promises that [`AccessLog::write`] never waits for the reader of the log: lines go into one
 //! buffer, and a line that does not fit is dropped whole and counted. What the lines say is
-//! [`line`](super::line)'s; where they go is the caller's.
+//! `line.rs`'s; where they go is the caller's.
 
 use std::fmt;
 use std::io::Write;

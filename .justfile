@@ -1,0 +1,30 @@
+# The tasks of the house; `just` alone lists them. Everything here also works without just.
+
+_default:
+    @just --list --unsorted
+
+# What can be checked without installing anything: format, lints, library and integration tests, documents
+check:
+    tests/run fast
+    RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
+
+# Format, and repair what clippy can repair
+fix:
+    cargo clippy --all-targets --fix --allow-dirty --allow-staged
+    cargo fmt
+
+# All tests, with real clients and recorded traffic; installs what they need
+test:
+    tests/run
+
+# Micro-benchmarks, all or those whose name contains the filter
+bench *filter:
+    cargo bench --bench micro -- {{ filter }}
+
+# The whole proxy beside bare ones and nginx; `just wire --help` says what can be asked
+wire *arguments:
+    cargo bench --bench wire -- {{ arguments }}
+
+# Rewrite what tests generate: golden files and the tables in README.md
+bless:
+    UPDATE=1 INSTA_UPDATE=always cargo test --lib --test it

@@ -16,6 +16,9 @@ pub(super) struct Path {
     pub failed: Vec<(Box<str>, Class)>,
 }
 
+/// How many headers are ours, with the content type and what hyper adds.
+pub(super) const OURS: usize = 16;
+
 // Made once: the name of a header is checked and hashed whenever it comes as a text.
 const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
 const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");

@@ -1,7 +1,7 @@
 //! An answer that comes in one piece: counted, priced, and given the client's model name.
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 
 use super::attempt::Whole;
 use super::head;
@@ -35,8 +35,8 @@ pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Res
     let usage = usage.or_else(|| estimate(&whole));
     used::note(record, usage, live.price(whole.served.deployment));
     let mut response = Response::new(Body::whole(body));
-    *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
+    headers.reserve(head::OURS + 2 * whole.headers.len());
     head::copy_providers(&whole.headers, headers);
     head::json(headers);
     head::add_ours(headers, live, &ledger, &whole.path);

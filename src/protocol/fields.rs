@@ -489,10 +489,10 @@ mod tests {
                     continue;
                 }
                 match what {
-                    0 => { edits.drop(&name); want.remove(&name); }
-                    1 => { edits.set(&name, "[7]"); want.insert(name, json!([7])); }
+                    0 => { edits.drop(name.clone()); want.remove(&name); }
+                    1 => { edits.set(name.clone(), "[7]"); want.insert(name, json!([7])); }
                     _ => {
-                        edits.rename(&name, &format!("r_{name}"));
+                        edits.rename(name.clone(), &format!("r_{name}"));
                         if let Some(value) = want.remove(&name) {
                             want.insert(format!("r_{name}"), value);
                         }

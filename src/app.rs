@@ -241,6 +241,7 @@ impl Sidecar {
         let mut work = JoinSet::new();
         let upkeep = control.clone();
         work.spawn(async move { upkeep.telemetry.upkeep().await });
+        let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
         if let Some(file) = plan.file {
             work.spawn(follow(file, plan.state_dir, control.clone(), status_tx));
@@ -249,6 +250,9 @@ impl Sidecar {
             if let Ok(address) = listener.local_addr() {
                 info!(%address, "serving the LLM API");
             }
+        }
+        for address in admin_addresses.into_iter().flatten() {
+            info!(%address, "serving health and metrics");
         }
         let listen = listen::Settings {
             head_timeout: settings.limits.head_timeout,

@@ -47,13 +47,25 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
+/// Whether a listener goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// It accepts and serves. Variants are in the order of time.
+    #[default]
+    Not,
+    /// It accepts nothing and lets what runs finish.
+    Drain,
+    /// It cuts what runs.
+    Now,
+}
+
 /// Accepts and serves until `stop` says so, then lets what runs finish for at most `drain`.
-/// Returns how many connections were cut because that time was over.
+/// Returns how many connections were cut because that time was over or `stop` said so.
 pub async fn run<H, F, B>(
     listeners: Vec<TcpListener>,
     settings: Settings,
     handler: H,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
     drain: Duration,
 ) -> usize
 where
@@ -70,7 +82,7 @@ where
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stopped| *stopped) => break,
+            _ = stop.wait_for(|stop| *stop >= Stop::Drain) => break,
             accepted = accept(&listeners, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
@@ -95,19 +107,30 @@ where
         });
     }
     drop(listeners);
-    finish(graceful, connections, drain).await
+    finish(graceful, connections, stop, drain).await
 }
 
 async fn finish(
     graceful: GracefulShutdown,
     mut connections: JoinSet<()>,
+    mut stop: watch::Receiver<Stop>,
     drain: Duration,
 ) -> usize {
     let drained = async {
         graceful.shutdown().await;
         while connections.join_next().await.is_some() {}
     };
-    let _ = tokio::time::timeout(drain, drained).await;
+    let hurried = async {
+        // Nobody is left to hurry where the sender is gone.
+        if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = hurried => {}
+        () = tokio::time::sleep(drain) => {}
+    }
     let cut = connections.len();
     connections.shutdown().await;
     cut

@@ -124,6 +124,7 @@ pub(super) async fn run(
     if let Some(text) = &deployment.mock {
         return mock::answer(text, call, served);
     }
+    ledger.record.calling = true;
     let started = time::now();
     let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
     let result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
@@ -132,6 +133,7 @@ pub(super) async fn run(
     let now = time::now();
     match &result {
         Ok(super::race::Won::Mock(_) | super::race::Won::Whole(_)) => {
+            ledger.record.calling = false;
             row.succeeded(now);
             ledger.record.attempts.push(over(deployment, at, started, now, None, false));
         }
@@ -141,6 +143,7 @@ pub(super) async fn run(
             ledger.record.first_token = Some(waited);
         }
         Err(refusal) => {
+            ledger.record.calling = false;
             let failure = refusal.failure;
             let ours = failure.class == Class::Timeout && call.wishes.timeout.is_some();
             let who = (launch.group, launch.member);

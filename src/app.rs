@@ -258,6 +258,7 @@ impl Sidecar {
         let listen = listen::Settings {
             head_timeout: settings.limits.head_timeout,
             max_head_bytes: settings.limits.max_header_bytes,
+            max_headers: settings.limits.max_headers,
             ..listen::Settings::default()
         };
         let drain = settings.drain_timeout;

@@ -16,7 +16,7 @@ use super::used::Prompt;
 use super::{Gateway, Unread, read};
 use crate::account::{Ledger, Try};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
-use crate::protocol::sse::Framer;
+use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
@@ -385,6 +385,7 @@ async fn open(
     let mut framer = Framer::new();
     let mut watch = Watch::new(parts.endpoint);
     let mut held = Vec::new();
+    let mut room = MOST_HELD_BYTES;
     loop {
         let ended = match body.frame().await {
             None => true,
@@ -424,7 +425,14 @@ async fn open(
                         path: Path::default(),
                     })));
                 }
-                Sign::Life | Sign::Usage => held.push((sign, event)),
+                Sign::Life | Sign::Usage => {
+                    room = room.saturating_sub(event.len());
+                    if room == 0 || held.len() == MOST_HELD {
+                        let why = "the provider's stream goes on and on without any content";
+                        return Err(Refusal::ours(Class::BadGateway, 502, why));
+                    }
+                    held.push((sign, event));
+                }
             }
         }
         if ended {
@@ -432,6 +440,11 @@ async fn open(
         }
     }
 }
+
+/// How much is kept of a stream before its first content: pings of many minutes, and an opening
+/// event that repeats a long request.
+const MOST_HELD: usize = 4096;
+const MOST_HELD_BYTES: usize = MAX_EVENT_BYTES;
 
 fn empty() -> Box<Refusal> {
     Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")

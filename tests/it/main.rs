@@ -1,1 +1,9 @@
+mod departure;
+mod limits;
+mod pace;
+mod records;
+mod reload;
+mod shutdown;
+mod support;
 mod translate;
+mod transport;

@@ -25,6 +25,7 @@ use crate::cli::{self, Cli, Command};
 use crate::config::{self, Loaded, Problem, Snapshot};
 use crate::exchange::{Gateway, Limits, Live};
 use crate::lexicon::{DeploymentIx, time};
+use crate::listen::Stop;
 use crate::provider::catalog;
 use crate::routing::View;
 use crate::stats::StatsTable;
@@ -196,7 +197,7 @@ struct Sidecar {
     gateway: Arc<Gateway>,
     control: Arc<Control>,
     api: Vec<TcpListener>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     /// Long work that ends by itself when a stop is asked for.
     work: JoinSet<()>,
     access_log: Option<Arc<AccessLog>>,
@@ -235,10 +236,11 @@ impl Sidecar {
             status: known,
             draining: AtomicBool::new(false),
         });
-        let (stop, _) = watch::channel(false);
+        let (stop, _) = watch::channel(Stop::Not);
         let mut work = JoinSet::new();
         let upkeep = control.clone();
         work.spawn(async move { upkeep.telemetry.upkeep().await });
+        let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
         if let Some(file) = plan.file {
             work.spawn(follow(file, plan.state_dir, control.clone(), report));
@@ -248,9 +250,13 @@ impl Sidecar {
                 info!(%address, "serving the LLM API");
             }
         }
+        for address in admin_addresses.into_iter().flatten() {
+            info!(%address, "serving health and metrics");
+        }
         let listen = listen::Settings {
             head_timeout: settings.limits.head_timeout,
             max_head_bytes: settings.limits.max_header_bytes,
+            max_headers: settings.limits.max_headers,
             ..listen::Settings::default()
         };
         let drain = settings.drain_timeout;
@@ -281,23 +287,25 @@ impl Sidecar {
         }
         info!(seconds = self.drain.as_secs(), "stopping: requests that run may finish");
         self.control.draining.store(true, Ordering::Relaxed);
-        let _ = self.stop.send(true);
-        let cut = tokio::select! {
-            cut = &mut served => cut,
+        let _ = self.stop.send(Stop::Drain);
+        let (cut, code) = tokio::select! {
+            cut = &mut served => (cut, ExitCode::SUCCESS),
             () = signals.next() => {
                 warn!("a second signal: ending at once");
-                return ExitCode::from(1);
+                let _ = self.stop.send(Stop::Now);
+                // Waits until what ran is dropped, so that each request has its record.
+                (served.await, ExitCode::from(1))
             }
         };
         if cut > 0 {
-            warn!(connections = cut, "the drain time is over; connections were cut");
+            warn!(connections = cut, "connections were cut before their requests were over");
         }
         let _ = written.send(true);
         let flushed = async { while writer.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(LAST_LINES, flushed).await;
         self.work.shutdown().await;
         info!("stopped");
-        ExitCode::SUCCESS
+        code
     }
 }
 
@@ -390,7 +398,7 @@ async fn serve_admin(listeners: Vec<TcpListener>, control: Arc<Control>) {
         async move { answer_admin(&request, &control) }
     };
     // Probes and scrapes go on while requests drain, so this ends only with the process.
-    let (_open, never) = watch::channel(false);
+    let (_open, never) = watch::channel(Stop::Not);
     listen::run(listeners, listen::Settings::default(), answer, never, Duration::ZERO).await;
 }
 

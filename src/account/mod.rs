@@ -71,6 +71,9 @@ pub struct Record {
     pub tries: u32,
     /// Those calls that are over, in the order in which they ended.
     pub attempts: SmallVec<[Try; 2]>,
+    /// Whether a call is running; in a finished record, whether one was cut off because the
+    /// client went away.
+    pub calling: bool,
     /// Tries after a failed one in the same group.
     pub retries: u32,
     /// Other groups asked after one had failed.
@@ -138,6 +141,7 @@ impl Ledger {
             class: None,
             tries: 0,
             attempts: SmallVec::new(),
+            calling: false,
             retries: 0,
             fallbacks: 0,
             first_token: None,

@@ -51,9 +51,9 @@ impl Default for Settings {
 pub struct Limits {
     /// `general_settings.max_request_size_mb`, else `max_body_bytes`; 32 MiB by default.
     pub max_body_bytes: usize,
-    /// `max_header_bytes` of one request; 64 KiB by default.
+    /// `max_header_bytes` of one request; 64 KiB by default, and never less than 8 KiB.
     pub max_header_bytes: usize,
-    /// `max_headers` of one request; 128 by default.
+    /// `max_headers` of one request; 100 by default, for which none of them needs the heap.
     pub max_headers: usize,
     /// `head_timeout`: how long the head of a request may take; 10 s by default.
     pub head_timeout: Duration,
@@ -66,7 +66,7 @@ impl Default for Limits {
         Self {
             max_body_bytes: 32 << 20,
             max_header_bytes: 64 << 10,
-            max_headers: 128,
+            max_headers: 100,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
         }

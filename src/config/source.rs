@@ -153,8 +153,12 @@ impl Reading {
         match raw::read(text) {
             Ok(Value::Object(root)) => Some(root),
             Ok(Value::Null) => {
-                self.problems.push(Problem::of_file(name, "the file is empty").as_warning());
-                Some(Map::new())
+                let problem = Problem::of_file(name, "the file is empty");
+                // An empty file is one that is not written yet, not the wish to serve nothing. One
+                // that is included takes nothing away.
+                let is_included = self.files.len() > 1;
+                self.problems.push(if is_included { problem.as_warning() } else { problem });
+                is_included.then(Map::new)
             }
             Ok(other) => {
                 let what = format!("expected a mapping, found {}", kind(&other));
@@ -323,11 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_mapping_is_refused_and_an_empty_one_is_not() {
-        let folder = files(&[("list.yaml", "- a\n"), ("empty.yaml", "# nothing\n")]);
-        let (_, problems) = Source::read(&folder.path().join("list.yaml"));
-        assert!(problems.first().unwrap().is_fatal());
-        let (_, problems) = Source::read(&folder.path().join("empty.yaml"));
-        assert!(!problems.first().unwrap().is_error());
+    fn a_file_without_a_mapping_is_refused_unless_it_is_empty_and_included() {
+        let main = "include: [empty.yaml]\nmodel_list: []\n";
+        let folder =
+            files(&[("list.yaml", "- a\n"), ("empty.yaml", "# nothing\n"), ("main.yaml", main)]);
+        let first = |name: &str| Source::read(&folder.path().join(name)).1.remove(0);
+        assert!(first("list.yaml").is_fatal());
+        assert!(first("empty.yaml").is_fatal());
+        assert!(!first("main.yaml").is_error());
     }
 }

@@ -16,7 +16,7 @@ use super::used::Prompt;
 use super::{Gateway, Unread, read};
 use crate::account::{Ledger, Try};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
-use crate::protocol::sse::Framer;
+use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
@@ -125,6 +125,7 @@ pub(super) async fn run(
     if let Some(text) = &deployment.mock {
         return mock::answer(text, call, asked, served);
     }
+    ledger.record.calling = true;
     let started = time::now();
     let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
     let result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
@@ -133,6 +134,7 @@ pub(super) async fn run(
     let now = time::now();
     match &result {
         Ok(super::race::Won::Mock(_) | super::race::Won::Whole(_)) => {
+            ledger.record.calling = false;
             row.succeeded(now);
             ledger.record.attempts.push(over(deployment, at, started, now, None, false));
         }
@@ -142,6 +144,7 @@ pub(super) async fn run(
             ledger.record.first_token = Some(waited);
         }
         Err(refusal) => {
+            ledger.record.calling = false;
             let failure = refusal.failure;
             let ours = failure.class == Class::Timeout && call.wishes.timeout.is_some();
             let who = (launch.group, launch.member);
@@ -393,6 +396,7 @@ async fn open(
     let mut framer = Framer::new();
     let mut watch = Watch::new(parts.endpoint);
     let mut held = Vec::new();
+    let mut room = MOST_HELD_BYTES;
     loop {
         let ended = match body.frame().await {
             None => true,
@@ -432,7 +436,14 @@ async fn open(
                         path: Path::default(),
                     })));
                 }
-                Sign::Life | Sign::Usage => held.push((sign, event)),
+                Sign::Life | Sign::Usage => {
+                    room = room.saturating_sub(event.len());
+                    if room == 0 || held.len() == MOST_HELD {
+                        let why = "the provider's stream goes on and on without any content";
+                        return Err(Refusal::ours(Class::BadGateway, 502, why));
+                    }
+                    held.push((sign, event));
+                }
             }
         }
         if ended {
@@ -440,6 +451,11 @@ async fn open(
         }
     }
 }
+
+/// How much is kept of a stream before its first content: pings of many minutes, and an opening
+/// event that repeats a long request.
+const MOST_HELD: usize = 4096;
+const MOST_HELD_BYTES: usize = MAX_EVENT_BYTES;
 
 fn empty() -> Box<Refusal> {
     Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")

@@ -307,6 +307,7 @@ impl Relay {
         let now = time::now();
         let record = &mut self.ledger.record;
         record.end = end;
+        record.calling = false;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
         let cooled = match failure {

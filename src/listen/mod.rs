@@ -26,8 +26,11 @@ pub struct Settings {
     /// How long a client may take to send a request's head, and how long an idle connection is
     /// kept; 60 s by default.
     pub head_timeout: Duration,
-    /// How long a request's head may be; 64 KiB by default. Longer ones get status 431.
+    /// How long a request's head may be; 64 KiB by default, and never less than 8 KiB. Longer
+    /// ones get status 431.
     pub max_head_bytes: usize,
+    /// How many headers a request may have; 100 by default. More get status 431.
+    pub max_headers: usize,
     /// How many connections are served at once; 4,096 by default. Further ones wait.
     pub max_connections: usize,
 }
@@ -37,6 +40,7 @@ impl Default for Settings {
         Self {
             head_timeout: Duration::from_secs(60),
             max_head_bytes: 64 * 1024,
+            max_headers: 100,
             max_connections: 4096,
         }
     }
@@ -47,13 +51,28 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
+/// hyper panics where its buffer is to be smaller.
+const LEAST_HEAD_BYTES: usize = 8 * 1024;
+
+/// Whether a listener goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// It accepts and serves. Variants are in the order of time.
+    #[default]
+    Not,
+    /// It accepts nothing and lets what runs finish.
+    Drain,
+    /// It cuts what runs.
+    Now,
+}
+
 /// Accepts and serves until `stop` says so, then lets what runs finish for at most `drain`.
-/// Returns how many connections were cut because that time was over.
+/// Returns how many connections were cut because that time was over or `stop` said so.
 pub async fn run<H, F, B>(
     listeners: Vec<TcpListener>,
     settings: Settings,
     handler: H,
-    mut stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<Stop>,
     drain: Duration,
 ) -> usize
 where
@@ -70,7 +89,7 @@ where
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
-            _ = stop.wait_for(|stopped| *stopped) => break,
+            _ = stop.wait_for(|stop| *stop >= Stop::Drain) => break,
             accepted = accept(&listeners, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
@@ -84,7 +103,8 @@ where
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(settings.head_timeout)
-            .max_buf_size(settings.max_head_bytes)
+            .max_buf_size(settings.max_head_bytes.max(LEAST_HEAD_BYTES))
+            .max_headers(settings.max_headers)
             .serve_connection(TokioIo::new(stream), service);
         let watched = graceful.watch(connection);
         connections.spawn(async move {
@@ -95,19 +115,30 @@ where
         });
     }
     drop(listeners);
-    finish(graceful, connections, drain).await
+    finish(graceful, connections, stop, drain).await
 }
 
 async fn finish(
     graceful: GracefulShutdown,
     mut connections: JoinSet<()>,
+    mut stop: watch::Receiver<Stop>,
     drain: Duration,
 ) -> usize {
     let drained = async {
         graceful.shutdown().await;
         while connections.join_next().await.is_some() {}
     };
-    let _ = tokio::time::timeout(drain, drained).await;
+    let hurried = async {
+        // Nobody is left to hurry where the sender is gone.
+        if stop.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = hurried => {}
+        () = tokio::time::sleep(drain) => {}
+    }
     let cut = connections.len();
     connections.shutdown().await;
     cut

@@ -25,8 +25,18 @@ pub struct Framer {
     pending: BytesMut,
     /// What came last, while nothing was pending: cut without a copy.
     fresh: Bytes,
-    /// Up to where `pending` was searched in vain.
-    searched: usize,
+    /// Up to where they were searched in vain.
+    searched: Searched,
+}
+
+/// Where a search for the end of an event goes on. A line that is longer than what comes at once
+/// would else be searched from its beginning each time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Searched {
+    /// Where the last line begins.
+    line: usize,
+    /// Where that line was not searched yet.
+    from: usize,
 }
 
 impl Framer {
@@ -39,7 +49,7 @@ impl Framer {
     pub fn push(&mut self, chunk: Bytes) -> Result<(), TooLong> {
         if self.pending.is_empty() && self.fresh.is_empty() {
             self.fresh = chunk;
-            self.searched = 0;
+            self.searched = Searched::default();
             return Ok(());
         }
         if !self.fresh.is_empty() {
@@ -60,7 +70,7 @@ impl Framer {
             let end = end_of_event(&self.fresh, self.searched);
             return match end {
                 Ok(end) => {
-                    self.searched = 0;
+                    self.searched = Searched::default();
                     Some(self.fresh.split_to(end))
                 }
                 Err(searched) => {
@@ -71,7 +81,7 @@ impl Framer {
         }
         match end_of_event(&self.pending, self.searched) {
             Ok(end) => {
-                self.searched = 0;
+                self.searched = Searched::default();
                 Some(self.pending.split_to(end).freeze())
             }
             Err(searched) => {
@@ -83,7 +93,7 @@ impl Framer {
 
     /// What is left when the stream has ended: an event whose blank line is missing, or nothing.
     pub fn rest(&mut self) -> Option<Bytes> {
-        self.searched = 0;
+        self.searched = Searched::default();
         let rest = if self.fresh.is_empty() {
             std::mem::take(&mut self.pending).freeze()
         } else {
@@ -95,25 +105,25 @@ impl Framer {
 
 /// The end of the first event in `bytes`, or up to where there is certainly none.
 ///
-/// The search starts at `from`, which must be a value returned before for the same bytes.
-fn end_of_event(bytes: &[u8], from: usize) -> Result<usize, usize> {
-    let mut line_start = from;
+/// The search goes on at `from`, which must be a value returned before for the same bytes.
+fn end_of_event(bytes: &[u8], from: Searched) -> Result<usize, Searched> {
+    let Searched { mut line, mut from } = from;
     loop {
-        let rest = bytes.get(line_start..).unwrap_or_default();
+        let rest = bytes.get(from..).unwrap_or_default();
         let Some(offset) = memchr2(b'\n', b'\r', rest) else {
-            return Err(line_start);
+            return Err(Searched { line, from: bytes.len() });
         };
-        let at = line_start + offset;
+        let at = from + offset;
         let next = match (bytes.get(at), bytes.get(at + 1)) {
             (Some(b'\r'), Some(b'\n')) => at + 2,
             // A CR at the very end may be half of a CRLF.
-            (Some(b'\r'), None) => return Err(line_start),
+            (Some(b'\r'), None) => return Err(Searched { line, from: at }),
             _ => at + 1,
         };
-        if offset == 0 {
+        if at == line {
             return Ok(next);
         }
-        line_start = next;
+        (line, from) = (next, next);
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn stream() -> Record {
             tried("west", Some(Class::RateLimit), true),
             tried("east", None, false)
         ],
+        calling: false,
         retries: 1,
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
@@ -62,6 +63,7 @@ pub(super) fn refused() -> Record {
         class: None,
         tries: 0,
         attempts: smallvec![],
+        calling: false,
         retries: 0,
         fallbacks: 0,
         first_token: None,

@@ -76,6 +76,10 @@ impl Meters {
             let of = handles.deployment(Some(&tried.id), &self.maker);
             of.tried(tried.class, tried.cooled, &self.maker);
         }
+        if record.calling {
+            let of = handles.deployment(record.deployment_id.as_deref(), &self.maker);
+            self.maker.counter(&table::TRIES, &[&of.id, End::Abandoned.as_str()]).increment(1);
+        }
         if record.first_token.is_none() && record.usage.is_none() && record.cost.is_none() {
             return;
         }

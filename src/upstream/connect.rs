@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::Scheme;
+use http::{HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -72,6 +72,15 @@ impl Connector {
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let proxies = settings.proxy_from_environment.then(Matcher::from_env).map(Arc::new);
         Self { via: Via { tcp, proxies, connections }, https: Arc::default() }
+    }
+
+    /// What a forward proxy wants to see in a plain request that goes through it. A tunnel's
+    /// credentials are for its CONNECT alone.
+    pub(super) fn credentials(&self, to: &Uri) -> Option<HeaderValue> {
+        if to.scheme() == Some(&Scheme::HTTPS) {
+            return None;
+        }
+        self.via.proxies.as_ref()?.intercept(to)?.basic_auth().cloned()
     }
 
     fn https(&self) -> Result<HttpsConnector<Via>, BoxError> {

@@ -10,6 +10,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use http::header::PROXY_AUTHORIZATION;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -46,6 +47,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: legacy::Client<Connector, RopeBody>,
+    connector: Connector,
 }
 
 /// No response came.
@@ -67,6 +69,7 @@ impl Error for Unreachable {}
 impl Client {
     /// A client without connections. They are counted in `connections`.
     pub fn new(settings: &Settings, connections: Connections) -> Self {
+        let connector = Connector::new(settings, connections);
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(settings.idle_timeout)
             .pool_timer(TokioTimer::new())
@@ -74,8 +77,8 @@ impl Client {
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(10))
-            .build(Connector::new(settings, connections));
-        Self { inner }
+            .build(connector.clone());
+        Self { inner, connector }
     }
 
     /// Sends a request and waits for the head of the response.
@@ -83,8 +86,11 @@ impl Client {
     /// Cancel safety: dropping the future or the response's body ends the call at the wire.
     pub async fn send(
         &self,
-        request: Request<RopeBody>,
+        mut request: Request<RopeBody>,
     ) -> Result<Response<Incoming>, Unreachable> {
+        if let Some(credentials) = self.connector.credentials(request.uri()) {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, credentials);
+        }
         self.inner.request(request).await.map_err(|error| Unreachable {
             may_have_been_sent: !error.is_connect(),
             why: reason(&error),

@@ -1,6 +1,14 @@
-//! Everything that needs more than one module: one binary, so that it links once.
+//! The tests of whole flows, and of the shape of the house.
 
 mod blame;
+mod departure;
 mod layers;
+mod limits;
+mod pace;
 mod readme;
+mod records;
+mod reload;
+mod shutdown;
+mod support;
 mod translate;
+mod transport;

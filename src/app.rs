@@ -102,6 +102,7 @@ async fn run_serve(serve: cli::Serve) -> ExitCode {
     for problem in &plan.loaded.warnings {
         warn_of(problem);
     }
+    warn_of_open_door(&plan);
     match Sidecar::start(plan).await {
         Ok(sidecar) => sidecar.run().await,
         Err(message) => complain(&message),
@@ -115,7 +116,7 @@ fn plan(serve: cli::Serve) -> Result<Plan, String> {
         config::load_or_last_good(file, state_dir.as_deref(), &environment)
             .map_err(|problems| listed(&file.display().to_string(), &problems))?
     } else {
-        let vendors = catalog::all().iter().map(|vendor| (vendor.prefix, vendor.key_env));
+        let vendors = catalog::primary().map(|vendor| (vendor.prefix, vendor.key_env));
         let vendors: Vec<_> = vendors.collect();
         config::from_environment(&vendors, &environment).ok_or(NOTHING_TO_SERVE)?
     };
@@ -123,14 +124,42 @@ fn plan(serve: cli::Serve) -> Result<Plan, String> {
     let or = |own: Vec<SocketAddr>, file: &[SocketAddr]| {
         if own.is_empty() { file.to_vec() } else { own }
     };
-    Ok(Plan {
+    let plan = Plan {
         listen: or(serve.listen, &settings.listen),
         admin: or(serve.admin, &settings.admin),
         state_dir: state_dir.or_else(|| settings.state_dir.clone()),
         file: serve.config,
         access_log: true,
         loaded,
+    };
+    match loop_through(&plan) {
+        None => Ok(plan),
+        Some(id) => Err(format!(
+            "deployment `{id}` points at this very sidecar, and its calls would go round for ever; \
+             mend its api_base, or the variable (such as OPENAI_BASE_URL) that names its address"
+        )),
+    }
+}
+
+/// A deployment whose address is the sidecar's own, as happens where the application's
+/// `OPENAI_BASE_URL` is also set for the sidecar.
+fn loop_through(plan: &Plan) -> Option<&str> {
+    let own = |host: &str, port: u16| {
+        let local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
+        local && plan.listen.iter().any(|address| address.port() == port)
+    };
+    plan.loaded.snapshot.deployments.iter().find_map(|deployment| {
+        let (host, port) = (deployment.base.host()?, deployment.base.port_u16()?);
+        own(host, port).then_some(&*deployment.id)
     })
+}
+
+/// Says when everybody who reaches an address may ask.
+fn warn_of_open_door(plan: &Plan) {
+    let open = plan.listen.iter().find(|address| !address.ip().is_loopback());
+    if let (Some(address), None) = (open, &plan.loaded.snapshot.master_key) {
+        warn!(%address, "anybody who reaches this address may use every key: set general_settings.master_key or listen on loopback");
+    }
 }
 
 const NOTHING_TO_SERVE: &str = "nothing to serve: give a LiteLLM configuration with `pillion serve -c config.yaml`, \
@@ -255,7 +284,6 @@ impl Sidecar {
         }
         let listen = listen::Settings {
             head_timeout: settings.limits.head_timeout,
-            max_head_bytes: settings.limits.max_header_bytes,
             max_headers: settings.limits.max_headers,
             ..listen::Settings::default()
         };
@@ -367,6 +395,7 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
     let limits = Limits {
         max_body_bytes: limits.max_body_bytes as u64,
         body_timeout: limits.body_timeout,
+        max_head_bytes: limits.max_header_bytes,
         ..Limits::default()
     };
     let keyring = Keyring::new(snapshot.master_key.as_ref());

@@ -55,7 +55,8 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// `max_headers` of one request; 100 by default, for which none of them needs the heap.
     pub max_headers: usize,
-    /// `head_timeout`: how long the head of a request may take; 10 s by default.
+    /// `head_timeout`: how long the head of a request may take, and how long an idle connection
+    /// is kept; 60 s by default.
     pub head_timeout: Duration,
     /// `body_timeout`: how long the body of a request may take; 60 s by default.
     pub body_timeout: Duration,
@@ -67,7 +68,7 @@ impl Default for Limits {
             max_body_bytes: 32 << 20,
             max_header_bytes: 64 << 10,
             max_headers: 100,
-            head_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
         }
     }

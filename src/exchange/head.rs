@@ -98,7 +98,7 @@ pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &
             Some(value(&format!("{}/{model}", deployment.vendor.prefix)))
         });
         to.insert(MODEL_NAME, name.unwrap_or_else(|| badge.model_name.clone()));
-        let route = if record.tries == 1 {
+        let route = if record.tries == 1 && path.failed.is_empty() {
             badge.route.clone()
         } else {
             live.deployment(at).map_or(badge.route.clone(), |deployment| {

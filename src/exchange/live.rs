@@ -14,6 +14,8 @@ use crate::stats::Rows;
 /// What a request may cost in bytes and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// The longest head of a request; 64 KiB by default, and never less than 8 KiB.
+    pub max_head_bytes: usize,
     /// The longest request body; 32 MiB by default.
     pub max_body_bytes: u64,
     /// How long a request body may take to arrive; 60 s by default.
@@ -25,6 +27,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            max_head_bytes: 64 * 1024,
             max_body_bytes: 32 * 1024 * 1024,
             body_timeout: Duration::from_secs(60),
             max_answer_bytes: 64 * 1024 * 1024,

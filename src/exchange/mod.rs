@@ -102,6 +102,7 @@ impl Gateway {
         body: Incoming,
         ledger: &mut Ledger,
     ) -> Result<Said, Box<Rejection>> {
+        check_head(head, &live.limits)?;
         live.keyring.admit(&head.headers).map_err(Rejection::denied)?;
         match endpoint::route(&head.method, head.uri.path()) {
             Err(no_route) => Err(Rejection::no_route(no_route, head.uri.path()).into()),
@@ -154,6 +155,22 @@ fn call_id(headers: &HeaderMap) -> Box<str> {
 
 /// An id goes into every log line about its request.
 const MAX_CALL_ID: usize = 128;
+
+/// Refuses a head that is longer than the limit. The listener's own limit is the size of its
+/// read buffer, which is larger: a small one would cut bodies into small reads.
+fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), Box<Rejection>> {
+    let most = limits.max_head_bytes.max(LEAST_HEAD_BYTES);
+    let line = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    if line + headers.sum::<usize>() > most {
+        Err(Rejection::long_head(most).into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A smaller limit would refuse ordinary clients.
+const LEAST_HEAD_BYTES: usize = 8 * 1024;
 
 /// Reads the body, at most as much and for as long as the limits say.
 async fn collect(

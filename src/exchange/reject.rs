@@ -159,6 +159,16 @@ impl Rejection {
         )
     }
 
+    pub(super) fn long_head(most: usize) -> Self {
+        Self::ours(
+            431,
+            Class::BadRequest,
+            format!(
+                "the request's head is longer than {most} bytes; raise pillion.limits.max_header_bytes if that is too little"
+            ),
+        )
+    }
+
     pub(super) fn slow_body(patience: Duration) -> Self {
         Self::ours(
             408,

@@ -26,9 +26,6 @@ pub struct Settings {
     /// How long a client may take to send a request's head, and how long an idle connection is
     /// kept; 60 s by default.
     pub head_timeout: Duration,
-    /// How long a request's head may be; 64 KiB by default, and never less than 8 KiB. Longer
-    /// ones get status 431.
-    pub max_head_bytes: usize,
     /// How many headers a request may have; 100 by default. More get status 431.
     pub max_headers: usize,
     /// How many connections are served at once; 4,096 by default. Further ones wait.
@@ -37,12 +34,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            head_timeout: Duration::from_secs(60),
-            max_head_bytes: 64 * 1024,
-            max_headers: 100,
-            max_connections: 4096,
-        }
+        Self { head_timeout: Duration::from_secs(60), max_headers: 100, max_connections: 4096 }
     }
 }
 
@@ -50,9 +42,6 @@ impl Default for Settings {
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
-
-/// hyper panics where its buffer is to be smaller.
-const LEAST_HEAD_BYTES: usize = 8 * 1024;
 
 /// Whether a listener goes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +92,6 @@ where
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(settings.head_timeout)
-            .max_buf_size(settings.max_head_bytes.max(LEAST_HEAD_BYTES))
             .max_headers(settings.max_headers)
             .serve_connection(TokioIo::new(stream), service);
         let watched = graceful.watch(connection);

@@ -33,6 +33,18 @@ pub fn nearest(prefix: &str) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
+/// The rows that stand for a provider: without those that are another name for a shorter one's
+/// address and key.
+pub fn primary() -> impl Iterator<Item = &'static Vendor> {
+    let is_other_name = |vendor: &Vendor| {
+        VENDORS.iter().any(|other| {
+            let same = other.base == vendor.base && other.key_env == vendor.key_env;
+            same && !vendor.key_env.is_empty() && other.prefix.len() < vendor.prefix.len()
+        })
+    };
+    VENDORS.iter().filter(move |vendor| !is_other_name(vendor))
+}
+
 /// All rows, sorted by prefix.
 pub fn all() -> &'static [Vendor] {
     VENDORS
@@ -1197,6 +1209,13 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn another_name_for_an_address_and_key_is_not_primary() {
+        let names: Vec<_> = primary().map(|vendor| vendor.prefix).collect();
+        assert!(["openai", "anthropic", "azure", "groq"].iter().all(|name| names.contains(name)));
+        assert!(!names.contains(&"aiohttp_openai") && !names.contains(&"anthropic_text"));
     }
 
     #[test]

@@ -314,23 +314,10 @@ impl<'a> Attempts<'a> {
     }
 
     fn class_may_retry(&self, failure: Failure) -> bool {
-        match failure.class {
-            Class::BadGateway
-            | Class::Connection
-            | Class::InternalServer
-            | Class::RateLimit
-            | Class::ServiceUnavailable
-            | Class::Timeout => true,
-            // Another deployment has another key and another account.
-            Class::Authentication
-            | Class::PaymentRequired
-            | Class::PermissionDenied
-            | Class::QuotaExhausted => self.has_others(),
-            Class::BadRequest
-            | Class::ContentPolicy
-            | Class::ContextWindow
-            | Class::NotFound
-            | Class::UnprocessableEntity => failure.status == 409,
+        match Fault::of(failure) {
+            Fault::Account => self.has_others(),
+            Fault::Moment => true,
+            Fault::Request => false,
         }
     }
 
@@ -475,22 +462,41 @@ const JITTER: Duration = Duration::from_millis(750);
 
 /// Whether the same deployment may give another answer to the same request.
 fn is_retryable(failure: Failure) -> bool {
-    match failure.class {
-        Class::BadGateway
-        | Class::Connection
-        | Class::InternalServer
-        | Class::RateLimit
-        | Class::ServiceUnavailable
-        | Class::Timeout => true,
-        Class::Authentication
-        | Class::ContentPolicy
-        | Class::ContextWindow
-        | Class::NotFound
-        | Class::PaymentRequired
-        | Class::PermissionDenied
-        | Class::QuotaExhausted
-        | Class::UnprocessableEntity => false,
-        Class::BadRequest => failure.status == 409,
+    Fault::of(failure) == Fault::Moment
+}
+
+/// Where a failure lies, which decides who else may do better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// In the key or the account; another deployment has another one.
+    Account,
+    /// In the moment; the same deployment may answer the next time.
+    Moment,
+    /// In the request; nobody of the group will take it.
+    Request,
+}
+
+impl Fault {
+    fn of(failure: Failure) -> Self {
+        match failure.class {
+            Class::Authentication
+            | Class::PaymentRequired
+            | Class::PermissionDenied
+            | Class::QuotaExhausted => Self::Account,
+            Class::BadGateway
+            | Class::Connection
+            | Class::InternalServer
+            | Class::RateLimit
+            | Class::ServiceUnavailable
+            | Class::Timeout => Self::Moment,
+            // A conflict with another call, which will be over.
+            Class::BadRequest if failure.status == 409 => Self::Moment,
+            Class::BadRequest
+            | Class::ContentPolicy
+            | Class::ContextWindow
+            | Class::NotFound
+            | Class::UnprocessableEntity => Self::Request,
+        }
     }
 }
 

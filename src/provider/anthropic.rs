@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
-use super::{Adapter, Deployment, Outgoing, Unsayable, Vendor, fault};
+use super::{Adapter, Deployment, Outgoing, Unsayable, Vendor, drops, fault};
 use crate::lexicon::Failure;
 use crate::protocol::anthropic::write::{Abilities, Spoken};
 use crate::protocol::turn::{Bridge, Leniency, Unsaid};
@@ -64,13 +64,8 @@ fn translated(call: &Call, to: &Deployment, model: &str) -> Result<Outgoing, Uns
     let mut body = parsed(call).map_err(unsaid)?;
     prepare(&mut body, call, to);
     let ask = openai::read::ask(body).map_err(unsaid)?;
-    let allowed: Vec<Box<str>> = to
-        .allowed_openai_params
-        .iter()
-        .chain(&call.wishes.allowed_openai_params)
-        .cloned()
-        .collect();
-    let leniency = Leniency { drop: drops(call, to), allowed: &allowed };
+    let allowed: Vec<Box<str>> = drops::allowed(call, to).cloned().collect();
+    let leniency = Leniency { drop: drops::may_drop(call, to), allowed: &allowed };
     let known = registry::lookup(to.vendor.prefix, model);
     let abilities = abilities(model, known.as_ref());
     let spoken = anthropic::write::body(&ask, model, abilities, leniency).map_err(unsaid)?;
@@ -102,13 +97,8 @@ pub fn messages_over_chat(
     let mut body = parsed(call).map_err(unsaid)?;
     prepare(&mut body, call, to);
     let ask = anthropic::read::ask(body).map_err(unsaid)?;
-    let allowed: Vec<Box<str>> = to
-        .allowed_openai_params
-        .iter()
-        .chain(&call.wishes.allowed_openai_params)
-        .cloned()
-        .collect();
-    let leniency = Leniency { drop: drops(call, to), allowed: &allowed };
+    let allowed: Vec<Box<str>> = drops::allowed(call, to).cloned().collect();
+    let leniency = Leniency { drop: drops::may_drop(call, to), allowed: &allowed };
     let body = openai::write::body(&ask, model, reasoning, leniency).map_err(unsaid)?;
     let bridge =
         Bridge::new(openai::stream::Heard::default(), anthropic::stream::Said::new(&call.model));
@@ -128,13 +118,7 @@ fn prepare(body: &mut Map<String, Value>, call: &Call, to: &Deployment) {
             body.insert(name.to_string(), value);
         }
     }
-    for name in to.additional_drop_params.iter().chain(&call.wishes.additional_drop_params) {
-        body.shift_remove(&**name);
-    }
-}
-
-fn drops(call: &Call, to: &Deployment) -> bool {
-    call.wishes.drop_params.unwrap_or(to.drop_params)
+    drops::take_out(body, call, to);
 }
 
 fn unsayable(why: Unsaid, vendor: &'static str) -> Unsayable {
@@ -153,9 +137,7 @@ fn spliced(call: &Call, to: &Deployment, model: &str) -> Rope {
             edits.set(name.to_string(), json.clone());
         }
     }
-    for name in to.additional_drop_params.iter().chain(&call.wishes.additional_drop_params) {
-        edits.drop(name.to_string());
-    }
+    drops::additional(call, to, &mut edits);
     edits.set("model", Value::from(model).to_string());
     edits.apply(&call.body, &call.fields)
 }
@@ -221,27 +203,18 @@ fn is_version(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lexicon::{Class, Secret};
+    use crate::lexicon::Class;
     use crate::protocol::{Fields, Wishes};
+    use crate::provider::fixture::spec;
     use crate::provider::{Spec, build};
     use serde_json::json;
 
     fn deployment(base: &str) -> Deployment {
         let spec = Spec {
-            id: "id".into(),
-            group: "claude".into(),
-            name: "anthropic/claude-sonnet-4-5".into(),
-            provider: None,
             api_base: Some(base.into()),
-            api_key: Some(Secret::new("k")),
-            api_version: None,
-            organization: None,
-            extra_headers: Vec::new(),
             defaults: vec![("temperature".into(), Bytes::from_static(b"0.1"))],
-            drop_params: false,
-            additional_drop_params: vec!["seed".into()],
-            allowed_openai_params: Vec::new(),
-            mock: None,
+            additional_drop_params: vec!["seed".into(), "metadata.trace".into()],
+            ..spec("anthropic/claude-sonnet-4-5")
         };
         build(spec, &|_| None).unwrap()
     }
@@ -265,13 +238,13 @@ mod tests {
 
     #[test]
     fn a_messages_call_passes_with_only_its_model_changed() {
-        let body = r#"{ "model" : "claude", "x": [1, 2 ], "seed":1, "messages": [] }"#;
+        let body = r#"{ "model" : "claude", "x": [1, 2 ], "seed":1, "messages": [], "metadata": {"trace":1,"user_id":"u"} }"#;
         let to = deployment("https://api.anthropic.com");
         let out = ask(Endpoint::Messages, body, &to).unwrap();
         assert_eq!(out.uri, "https://api.anthropic.com/v1/messages");
         assert_eq!(
             std::str::from_utf8(&out.body.to_bytes()).unwrap(),
-            r#"{ "model" : "claude-sonnet-4-5", "x": [1, 2 ], "messages": [],"temperature":0.1 }"#
+            r#"{ "model" : "claude-sonnet-4-5", "x": [1, 2 ], "messages": [], "metadata": {"user_id":"u"},"temperature":0.1 }"#
         );
         assert_eq!(out.headers["anthropic-version"], "2023-06-01");
         assert!(out.translator.is_none() && !out.headers.contains_key("anthropic-beta"));

@@ -103,7 +103,8 @@ fn version(deployment: &Deployment) -> &str {
 mod tests {
     use super::super::build::build;
     use super::*;
-    use crate::lexicon::Secret;
+    use crate::provider::Spec;
+    use crate::provider::fixture::spec;
 
     #[track_caller]
     fn check(base: &str, version: Option<&str>, endpoint: Endpoint, want: &str) {
@@ -113,20 +114,9 @@ mod tests {
     #[track_caller]
     fn check_named(name: &str, base: &str, version: Option<&str>, endpoint: Endpoint, want: &str) {
         let spec = Spec {
-            id: "id".into(),
-            group: "g".into(),
-            name: name.into(),
-            provider: None,
             api_base: Some(base.into()),
-            api_key: Some(Secret::new("k")),
             api_version: version.map(Into::into),
-            organization: None,
-            extra_headers: Vec::new(),
-            defaults: Vec::new(),
-            drop_params: false,
-            additional_drop_params: Vec::new(),
-            allowed_openai_params: Vec::new(),
-            mock: None,
+            ..spec(name)
         };
         let deployment = build(spec, &|_| None).unwrap();
         assert_eq!(deployment.headers["api-key"], "k");

@@ -296,32 +296,14 @@ fn no_key(vendor: &Vendor, place: &Place, in_environment: Option<&str>) -> Strin
 mod tests {
     use super::*;
     use crate::lexicon::Secret;
-
-    fn spec(name: &str) -> Spec {
-        Spec {
-            id: "id".into(),
-            group: "g".into(),
-            name: name.into(),
-            provider: None,
-            api_base: None,
-            api_key: None,
-            api_version: None,
-            organization: None,
-            extra_headers: Vec::new(),
-            defaults: Vec::new(),
-            drop_params: false,
-            additional_drop_params: Vec::new(),
-            allowed_openai_params: Vec::new(),
-            mock: None,
-        }
-    }
+    use crate::provider::fixture::spec;
 
     fn with(
         name: &str,
         set: impl FnOnce(&mut Spec),
         environment: &[(&str, &str)],
     ) -> Result<Deployment, Misfit> {
-        let mut spec = spec(name);
+        let mut spec = Spec { api_key: None, ..spec(name) };
         set(&mut spec);
         let find = |name: &str| {
             environment

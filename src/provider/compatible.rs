@@ -96,7 +96,7 @@ fn put_model(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) {
 /// Renames, leaves out or refuses what the provider does not take as it is.
 fn fit(call: &Call, to: &Deployment, model: &str, edits: &mut Edits) -> Result<(), Unsayable> {
     let vendor = to.vendor;
-    let may_drop = call.wishes.drop_params.unwrap_or(to.drop_params);
+    let may_drop = drops::may_drop(call, to);
     let native = matches!(vendor.wire, Wire::Azure) || vendor.prefix == "openai";
     let family = if native { reasoning::family(model) } else { None };
     let mut refused = Vec::new();
@@ -157,8 +157,7 @@ fn move_to(call: &Call, name: &str, other: &str, edits: &mut Edits) {
 }
 
 fn is_allowed(call: &Call, to: &Deployment, name: &str) -> bool {
-    let named = |list: &[Box<str>]| list.iter().any(|allowed| &**allowed == name);
-    named(&call.wishes.allowed_openai_params) || named(&to.allowed_openai_params)
+    drops::allowed(call, to).any(|allowed| &**allowed == name)
 }
 
 /// Gives messages of the role `developer` the role `system`. The list is read only if the word
@@ -265,26 +264,11 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
 mod tests {
     use super::*;
     use crate::endpoint::decode;
-    use crate::lexicon::Secret;
+    use crate::provider::fixture::spec;
     use crate::provider::{Spec, build};
 
     fn deployment(name: &str, set: impl FnOnce(&mut Spec)) -> Deployment {
-        let mut spec = Spec {
-            id: "id".into(),
-            group: "g".into(),
-            name: name.into(),
-            provider: None,
-            api_base: None,
-            api_key: Some(Secret::new("k")),
-            api_version: None,
-            organization: None,
-            extra_headers: Vec::new(),
-            defaults: Vec::new(),
-            drop_params: false,
-            additional_drop_params: Vec::new(),
-            allowed_openai_params: Vec::new(),
-            mock: None,
-        };
+        let mut spec = spec(name);
         set(&mut spec);
         build(spec, &|_| None).unwrap()
     }

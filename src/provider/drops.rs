@@ -1,15 +1,50 @@
-//! `additional_drop_params`: fields to leave out in any case, also deep ones.
+//! What is left out of a request: `drop_params`, `allowed_openai_params`, and
+//! `additional_drop_params`, which also lead to deep fields.
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Deployment;
 use crate::protocol::{Call, Edits};
 
-/// Notes the drops of the deployment and of the request: a field's name, or a path such as
+/// Whether fields that the provider does not take may be left out rather than refused.
+pub(super) fn may_drop(call: &Call, to: &Deployment) -> bool {
+    call.wishes.drop_params.unwrap_or(to.drop_params)
+}
+
+/// Fields that are sent though the provider is said not to take them.
+pub(super) fn allowed<'a>(
+    call: &'a Call,
+    to: &'a Deployment,
+) -> impl Iterator<Item = &'a Box<str>> {
+    to.allowed_openai_params.iter().chain(&call.wishes.allowed_openai_params)
+}
+
+/// What the deployment and the request drop: a field's name, or a path such as
 /// `response_format.strict` or `tools[*].function.strict`.
+fn paths<'a>(call: &'a Call, to: &'a Deployment) -> impl Iterator<Item = &'a Box<str>> {
+    to.additional_drop_params.iter().chain(&call.wishes.additional_drop_params)
+}
+
+/// Takes the drops out of a body that was parsed.
+pub(super) fn take_out(body: &mut Map<String, Value>, call: &Call, to: &Deployment) {
+    for path in paths(call, to) {
+        match path.split_once(['.', '[']) {
+            None => {
+                body.shift_remove(&**path);
+            }
+            Some((field, _)) => {
+                if let Some(value) = body.get_mut(field) {
+                    remove(value, path.get(field.len()..).unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+/// Notes the drops for a body that is spliced.
 pub(super) fn additional(call: &Call, to: &Deployment, edits: &mut Edits) {
-    for path in to.additional_drop_params.iter().chain(&call.wishes.additional_drop_params) {
+    for path in paths(call, to) {
         match path.split_once(['.', '[']) {
             None => edits.drop(path.to_string()),
             Some((field, _)) => {
@@ -30,7 +65,7 @@ fn remove(value: &mut Value, path: &str) {
         let (name, rest) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
         let Some(object) = value.as_object_mut() else { return };
         if rest.is_empty() {
-            object.remove(name);
+            object.shift_remove(name);
         } else if let Some(inner) = object.get_mut(name) {
             remove(inner, rest);
         }

@@ -10,6 +10,8 @@ pub mod catalog;
 pub mod compatible;
 mod drops;
 pub mod fault;
+#[cfg(test)]
+mod fixture;
 mod reasoning;
 pub mod retry_after;
 pub mod vendor;

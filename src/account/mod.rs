@@ -90,6 +90,36 @@ pub struct Record {
     pub cost: Option<PicoUsd>,
 }
 
+impl Record {
+    /// The record of a request that is not answered: what stays if its client goes away now.
+    pub fn new(id: Box<str>) -> Self {
+        Self {
+            id,
+            endpoint: None,
+            model: "".into(),
+            group: None,
+            deployment: None,
+            deployment_id: None,
+            vendor: None,
+            upstream_model: None,
+            stream: false,
+            status: 499,
+            end: End::Abandoned,
+            class: None,
+            tries: 0,
+            attempts: SmallVec::new(),
+            calling: false,
+            retries: 0,
+            fallbacks: 0,
+            first_token: None,
+            upstream: Duration::ZERO,
+            duration: Duration::ZERO,
+            usage: None,
+            cost: None,
+        }
+    }
+}
+
 /// One call to one deployment, when it is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Try {
@@ -126,30 +156,7 @@ impl Ledger {
     /// Opens a ledger for a request that began at `now`.
     pub fn open(sink: Arc<dyn Sink>, running: &Arc<AtomicU32>, id: Box<str>, now: Instant) -> Self {
         running.fetch_add(1, Ordering::Relaxed);
-        let record = Box::new(Record {
-            id,
-            endpoint: None,
-            model: "".into(),
-            group: None,
-            deployment: None,
-            deployment_id: None,
-            vendor: None,
-            upstream_model: None,
-            stream: false,
-            status: 499,
-            end: End::Abandoned,
-            class: None,
-            tries: 0,
-            attempts: SmallVec::new(),
-            calling: false,
-            retries: 0,
-            fallbacks: 0,
-            first_token: None,
-            upstream: Duration::ZERO,
-            duration: Duration::ZERO,
-            usage: None,
-            cost: None,
-        });
+        let record = Box::new(Record::new(id));
         Self { record, sink, running: running.clone(), opened: now }
     }
 

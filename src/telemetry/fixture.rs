@@ -49,28 +49,10 @@ pub(super) fn stream() -> Record {
 /// A request without a key.
 pub(super) fn refused() -> Record {
     Record {
-        id: "00000000-0000-0000-0000-000000000007".into(),
-        endpoint: None,
-        model: "".into(),
-        group: None,
-        deployment: None,
-        deployment_id: None,
-        vendor: None,
-        upstream_model: None,
-        stream: false,
         status: 401,
         end: End::Refused,
-        class: None,
-        tries: 0,
-        attempts: smallvec![],
-        calling: false,
-        retries: 0,
-        fallbacks: 0,
-        first_token: None,
-        upstream: Duration::ZERO,
         duration: Duration::from_micros(80),
-        usage: None,
-        cost: None,
+        ..Record::new("00000000-0000-0000-0000-000000000007".into())
     }
 }
 

@@ -25,18 +25,8 @@ pub(super) struct Mocked {
 }
 
 /// What LiteLLM says a mocked answer used.
-const USAGE: Usage = Usage {
-    prompt: 10,
-    completion: 20,
-    cache_read: 0,
-    cache_write: 0,
-    cache_write_1h: 0,
-    reasoning: 0,
-    audio_in: 0,
-    audio_out: 0,
-    cost: None,
-    estimated: false,
-};
+const PROMPT: u64 = 10;
+const COMPLETION: u64 = 20;
 
 /// The answer for a call: `text`, or the failure that the text names.
 pub(super) fn answer(
@@ -80,7 +70,7 @@ fn failure(text: &str) -> Option<(Class, u16)> {
 }
 
 fn usage() -> Value {
-    json!({ "prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30 })
+    json!({ "prompt_tokens": PROMPT, "completion_tokens": COMPLETION, "total_tokens": PROMPT + COMPLETION })
 }
 
 fn chat(text: &str, model: &str) -> Value {
@@ -143,7 +133,7 @@ fn message(text: &str, model: &str) -> Value {
         "content": [{ "type": "text", "text": text }],
         "stop_reason": "end_turn",
         "stop_sequence": null,
-        "usage": { "input_tokens": 10, "output_tokens": 20 },
+        "usage": { "input_tokens": PROMPT, "output_tokens": COMPLETION },
     })
 }
 
@@ -152,7 +142,8 @@ pub(super) fn response(mocked: Mocked, live: &Live, mut ledger: Ledger) -> Respo
     let record = &mut ledger.record;
     record.status = 200;
     record.end = End::Complete;
-    used::note(record, Some(USAGE), live.price(mocked.served.deployment));
+    let usage = Usage { prompt: PROMPT, completion: COMPLETION, ..Usage::default() };
+    used::note(record, Some(usage), live.price(mocked.served.deployment));
     let mut response = Response::new(Body::whole(mocked.body));
     let headers = response.headers_mut();
     let kind = if mocked.stream { "text/event-stream; charset=utf-8" } else { "application/json" };

@@ -19,6 +19,10 @@
 //! Refuses to know: how a provider is spoken to, and what a strategy does with the numbers.
 
 mod check;
+// One way to swap a mount, here and in the tests of the whole sidecar.
+#[cfg(test)]
+#[path = "../../tests/it/support/config_map.rs"]
+mod config_map;
 mod cursor;
 mod entry;
 mod fallback;

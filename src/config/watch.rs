@@ -246,41 +246,8 @@ fn follow(watcher: &mut RecommendedWatcher, folders: &BTreeSet<PathBuf>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::config_map::ConfigMap;
     use std::fs;
-    use std::os::unix::fs::symlink;
-
-    /// A mounted ConfigMap as kubelet writes it.
-    struct Mount {
-        folder: tempfile::TempDir,
-        version: u32,
-    }
-
-    impl Mount {
-        fn new(text: &str) -> Self {
-            let mut mount = Self { folder: tempfile::tempdir().unwrap(), version: 0 };
-            mount.swap(text);
-            symlink("..data/config.yaml", mount.file()).unwrap();
-            mount
-        }
-
-        fn file(&self) -> PathBuf {
-            self.folder.path().join("config.yaml")
-        }
-
-        fn swap(&mut self, text: &str) {
-            let at = |name: &str| self.folder.path().join(name);
-            let before = fs::read_link(at("..data")).ok();
-            self.version += 1;
-            let fresh = format!("..2026_11_21_12_00_{:02}.1", self.version);
-            fs::create_dir(at(&fresh)).unwrap();
-            fs::write(at(&fresh).join("config.yaml"), text).unwrap();
-            symlink(&fresh, at("..data_tmp")).unwrap();
-            fs::rename(at("..data_tmp"), at("..data")).unwrap();
-            if let Some(before) = before {
-                fs::remove_dir_all(self.folder.path().join(before)).unwrap();
-            }
-        }
-    }
 
     fn retries(number: u32) -> String {
         format!("router_settings:\n  num_retries: {number}\n")
@@ -322,7 +289,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_swap_of_a_config_map_is_seen_and_a_broken_one_changes_nothing() {
-        let mut mount = Mount::new(&retries(1));
+        let mut mount = ConfigMap::new(&retries(1));
         let published = with_watcher(by_polling(mount.file()), async |mut status| {
             for number in 2..5 {
                 mount.swap(&retries(number));
@@ -356,7 +323,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn events_alone_tell_of_every_swap() {
-        let mut mount = Mount::new(&retries(1));
+        let mut mount = ConfigMap::new(&retries(1));
         let mut watch = by_events(mount.file());
         let kept = tempfile::tempdir().unwrap();
         watch.state_dir = Some(kept.path().to_owned());

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,6 +17,7 @@ import anthropic
 import httpx
 import openai
 from fake import Lane
+from ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINARY = Path(os.environ.get("PILLION_BIN", ROOT / "target" / "release" / "pillion"))
@@ -148,16 +148,6 @@ def until(holds, within: float, complaint=lambda: "it never came true"):
         assert time.monotonic() < end, complaint()
         time.sleep(0.005)
     return got
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def yaml(value, depth: int = 0) -> str:

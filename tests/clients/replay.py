@@ -28,7 +28,8 @@ from pathlib import Path
 import anthropic
 import httpx
 import openai
-from pillion import ROOT, Gateway, free_ports, until
+from pillion import ROOT, Gateway, until
+from ports import free_ports
 
 CORPUS = Path(os.environ.get("PILLION_CORPUS", ROOT.parent / "shared" / "corpus"))
 

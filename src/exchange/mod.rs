@@ -210,7 +210,10 @@ enum Unread {
 }
 
 /// Reads a body to its end. One that comes in one piece is not copied.
-async fn read(mut body: Incoming, most: u64) -> Result<Bytes, Unread> {
+async fn read(
+    mut body: impl http_body::Body<Data = Bytes> + Unpin,
+    most: u64,
+) -> Result<Bytes, Unread> {
     let mut pieces = crate::protocol::Rope::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Unread::Broken)?;

@@ -16,7 +16,6 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::attempt::{Served, Stream, over};
@@ -28,6 +27,7 @@ use crate::lexicon::{Class, Failure, time};
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Dialect, Endpoint, Fault, Translator, name};
+use crate::upstream::Answer;
 
 /// The body of every answer.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub(super) fn response(stream: Stream, live: &Arc<Live>, mut ledger: Ledger) -> 
 /// A stream on its way to the client.
 #[derive(Debug)]
 struct Relay {
-    body: Incoming,
+    body: Answer,
     framer: Framer,
     watch: Watch,
     held: VecDeque<(Sign, Bytes)>,

@@ -6,6 +6,11 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use pillion::protocol::{Rope, RopeBody};
+use pillion::upstream::{Client, Connections, Settings};
+
 use crate::support::forward::Forward;
 use crate::support::script::{Step, send, serve};
 use crate::support::secure::{Authority, H2Upstream};
@@ -64,6 +69,37 @@ async fn a_connection_that_the_provider_closed_while_idle_costs_no_request() {
     }
     assert_eq!(upstream.connections().len(), 20);
     sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_was_idle_for_too_long_is_closed_and_not_used_again() {
+    let upstream = friendly().await;
+    let connections = Connections::default();
+    let settings = Settings { idle_timeout: Duration::from_millis(50), ..Settings::default() };
+    let client = Client::new(&settings, connections.clone());
+    let call = async || {
+        let body = Rope::from(Bytes::from(chat::plain("gpt")));
+        let request = http::Request::post(format!("http://{}/v1/x", upstream.address));
+        let answer = client.send(request.body(RopeBody::from(body)).unwrap()).await.unwrap();
+        let whole = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(whole.starts_with(b"{"), "{whole:?}");
+    };
+    call().await;
+    call().await;
+    assert_eq!((connections.open(), connections.opened()), (1, 1));
+    let pruning = client.clone().prune();
+    let closed = async {
+        while connections.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let bounded = tokio::time::timeout(Duration::from_secs(20), closed);
+    tokio::select! {
+        () = pruning => unreachable!("pruning never ends"),
+        closed = bounded => closed.expect("the idle connection is closed in time"),
+    }
+    call().await;
+    assert_eq!(connections.opened(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -109,13 +109,14 @@ impl Buf for Rope {
     }
 }
 
-/// A rope as a request body: one frame, its length known.
+/// A rope as a request body: one frame, its length known. In a box, because a request is moved from
+/// hand to hand before it is written.
 #[derive(Debug, Clone, Default)]
-pub struct RopeBody(Option<Rope>);
+pub struct RopeBody(Option<Box<Rope>>);
 
 impl From<Rope> for RopeBody {
     fn from(rope: Rope) -> Self {
-        Self((!rope.is_empty()).then_some(rope))
+        Self((!rope.is_empty()).then(|| Box::new(rope)))
     }
 }
 
@@ -127,7 +128,7 @@ impl Body for RopeBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Rope>, Self::Error>>> {
-        Poll::Ready(self.0.take().map(|rope| Ok(Frame::data(rope))))
+        Poll::Ready(self.0.take().map(|rope| Ok(Frame::data(*rope))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::chance;
 use super::cooldown;
 use super::pick::{self, Narrow, NoCandidate};
 use super::table::{Group, Member, Resolved, RouteTable};
@@ -338,7 +339,7 @@ impl<'a> Attempts<'a> {
         if failed != next {
             return Some(Duration::ZERO);
         }
-        let jitter = JITTER.mul_f64(pick::unit(entropy.rotate_left(32)));
+        let jitter = JITTER.mul_f64(chance::unit(entropy.rotate_left(32)));
         match failure.retry_after {
             Some(wish) if wish > LONGEST_WAIT => None,
             Some(wish) if !wish.is_zero() => Some(wish + jitter),

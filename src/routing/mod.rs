@@ -4,8 +4,10 @@
 //! it may know about the world is a [`View`]. Knows deployments only by their position.
 
 pub mod attempts;
+mod chance;
 pub mod cooldown;
 pub mod pick;
+pub mod strategy;
 pub mod table;
 pub mod view;
 

@@ -1,9 +1,10 @@
-//! One candidate out of a group: filters in `LiteLLM`'s order, then `simple-shuffle`.
+//! One candidate out of a group: filters in `LiteLLM`'s order, then the strategy.
 
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use super::strategy::{Candidates, simple_shuffle};
 use super::table::{Group, Member, Settings};
 use super::view::View;
 use crate::lexicon::DeploymentIx;
@@ -87,10 +88,8 @@ pub fn pick<'g>(
     if left.iter().any(|member| !narrow.avoided.contains(&member.deployment)) {
         left.retain(|member| !narrow.avoided.contains(&member.deployment));
     }
-    shuffle(&left, entropy).ok_or(NoCandidate::Exhausted)
+    simple_shuffle::choose(&left, entropy).ok_or(NoCandidate::Exhausted)
 }
-
-type Candidates<'g> = SmallVec<[&'g Member; 8]>;
 
 /// The common case of one deployment, without lists.
 fn alone<'g>(
@@ -161,45 +160,8 @@ fn by_order(left: &mut Candidates<'_>, order: Option<i64>) {
     left.retain(|member| member.order == Some(wanted));
 }
 
-/// `simple-shuffle`: proportional to weight, else rpm, else tpm, else uniform. The first of
-/// these that anybody has decides; members without it are never picked then.
-fn shuffle<'g>(left: &Candidates<'g>, entropy: u64) -> Option<&'g Member> {
-    let shares: [fn(&Member) -> Option<f64>; 3] =
-        [|member| member.weight, |member| member.rpm, |member| member.tpm];
-    let share =
-        |of: fn(&Member) -> Option<f64>, member: &Member| of(member).unwrap_or(0.0).max(0.0);
-    let point = unit(entropy);
-    for of in shares {
-        let total: f64 = left.iter().map(|member| share(of, member)).sum();
-        if total > 0.0 {
-            let mut reached = point * total;
-            let found = left.iter().find(|member| {
-                reached -= share(of, member);
-                reached < 0.0
-            });
-            let last = left.iter().rev().find(|member| share(of, member) > 0.0);
-            return found.or(last).copied();
-        }
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a position in a short list"
-    )]
-    let at = (point * left.len() as f64) as usize;
-    left.get(at.min(left.len().saturating_sub(1))).copied()
-}
-
-/// A number in `[0, 1)` from 53 random bits.
-#[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-pub(super) fn unit(entropy: u64) -> f64 {
-    (entropy >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -242,30 +204,6 @@ mod tests {
         let group = table.group(GroupIx(0)).unwrap();
         pick(group, table.settings(), narrow, view, time::now(), entropy)
             .map(|member| member.deployment.0)
-    }
-
-    /// How often each was picked over evenly spread entropy.
-    fn shares(table: &RouteTable) -> BTreeMap<u16, u32> {
-        let mut counts = BTreeMap::new();
-        for step in 0..1000u64 {
-            let picked =
-                run(table, &narrow(), &Fixed(vec![]), step * (u64::MAX / 1000) + u64::MAX / 2000)
-                    .unwrap();
-            *counts.entry(picked).or_default() += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn shares_follow_the_first_measure_anybody_has() {
-        let table =
-            members(3, |at, member| member.weight = [Some(3.0), Some(1.0), None][usize::from(at)]);
-        assert_eq!(shares(&table), [(0, 750), (1, 250)].into());
-        let table = members(2, |at, member| member.rpm = [Some(10.0), Some(30.0)][usize::from(at)]);
-        assert_eq!(shares(&table), [(0, 250), (1, 750)].into());
-        let table = members(2, |at, member| member.tpm = [Some(10.0), Some(10.0)][usize::from(at)]);
-        assert_eq!(shares(&table), [(0, 500), (1, 500)].into());
-        assert_eq!(shares(&members(4, |_, _| ())).values().copied().collect::<Vec<_>>(), [250; 4]);
     }
 
     #[test]

@@ -187,7 +187,8 @@ impl<'a> Cursor<'a> {
             .or_else(|| self.expected("a number of seconds", self.value))
     }
 
-    /// Seconds, or a number with a unit: `500ms`, `30s`, `5m`, `1h`.
+    /// Seconds, or a number with a unit: `500ms`, `30s`, `5m`, `1h`, `1d`, `1w`, and `1mo` for
+    /// thirty days.
     pub(super) fn duration(&self) -> Option<Duration> {
         let Value::String(text) = self.value else { return self.seconds() };
         let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -198,6 +199,8 @@ impl<'a> Cursor<'a> {
             "m" => 60.0,
             "h" => 3600.0,
             "d" => 86_400.0,
+            "w" => 7.0 * 86_400.0,
+            "mo" => 30.0 * 86_400.0,
             _ => f64::NAN,
         };
         plain_number(number)
@@ -371,6 +374,8 @@ mod tests {
             ("\"2m\"", 120_000),
             ("\"1h\"", 3_600_000),
             ("0.5", 500),
+            ("\"2w\"", 1_209_600_000),
+            ("\"1mo\"", 2_592_000_000),
         ] {
             let want = Some(Duration::from_millis(want));
             assert_eq!(read(value, duration), (want, vec![]), "{value}");

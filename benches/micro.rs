@@ -13,7 +13,7 @@ use pillion::protocol::sse::Framer;
 use pillion::protocol::watch::Watch;
 use pillion::protocol::{Edits, Endpoint, Fields, name};
 use pillion::routing::{
-    Action, Ask, Attempts, Member, Resolved, RouteTable, Settings, View, Vitals,
+    Action, Ask, Attempts, Member, Resolved, RouteTable, Settings, Shape, View, Vitals,
 };
 
 #[global_allocator]
@@ -206,7 +206,7 @@ fn ask(target: &Resolved) -> Ask<'_> {
     Ask {
         target,
         tags: &[],
-        stream: true,
+        shape: Shape { stream: true, prompt_tokens: 0 },
         num_retries: None,
         fallbacks: None,
         context_window_fallbacks: None,

@@ -1,6 +1,7 @@
 //! Wires the parts together: start, reload, drain, stop. The one place where all of them are
 //! named, and where long work is spawned and joined.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use crate::lexicon::{DeploymentIx, time};
 use crate::listen::Stop;
 use crate::provider::catalog;
 use crate::routing::View;
-use crate::stats::StatsTable;
+use crate::stats::{self, StatsTable};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
 use crate::telemetry::{self, Scrape, Telemetry};
@@ -391,7 +392,17 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
         .map(|deployment| Named { id: &deployment.id, group: &deployment.group })
         .collect();
     telemetry.publish(&named);
-    let rows = stats.rows(snapshot.deployments.iter().map(|deployment| &*deployment.id));
+    let members = snapshot.routes.groups().iter().flat_map(|group| &group.members);
+    let members: HashMap<_, _> = members.map(|member| (member.deployment.at(), member)).collect();
+    let rows = stats.rows(snapshot.deployments.iter().enumerate().map(|(at, deployment)| {
+        let member = members.get(&at);
+        stats::Named {
+            id: &deployment.id,
+            provider: deployment.vendor.prefix,
+            budget_period: member.and_then(|it| Some(it.budget?.period)),
+            provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
+        }
+    }));
     let limits = &snapshot.settings.limits;
     let limits = Limits {
         max_body_bytes: limits.max_body_bytes as u64,

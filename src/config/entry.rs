@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::cursor::Cursor;
 use super::known::{self, Standing};
 use super::problem::Scope;
-use super::{fields, identity, price, router};
+use super::{budget, fields, identity, price, router};
 use crate::lexicon::{DeploymentIx, Secret};
 use crate::provider::Spec;
 use crate::registry::Price;
@@ -209,6 +209,11 @@ fn member(params: &Cursor<'_>, info: &Cursor<'_>, usual: Option<u32>) -> Member 
         weight: params.get("weight").amount(),
         rpm,
         tpm,
+        // Known when the provider is.
+        input_cost: None,
+        output_cost: None,
+        budget: budget::of_deployment(params),
+        provider_budget: None,
         order: params.get("order").number().or_else(|| info.get("order").number()).map(whole),
         tags: params.get("tags").texts(),
         timeout: timeout("timeout").or_else(|| timeout("request_timeout")),

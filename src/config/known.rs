@@ -380,10 +380,10 @@ pub(super) static ROUTER: Section = Section(&[
     ("model_group_alias", Acted),
     ("model_group_retry_policy", Acted),
     ("num_retries", Acted),
-    ("optional_pre_call_checks", Known),
+    ("optional_pre_call_checks", Acted),
     ("plugins", Known),
     ("polling_interval", Inert),
-    ("provider_budget_config", Known),
+    ("provider_budget_config", Acted),
     ("redis_db", Known),
     ("redis_host", Known),
     ("redis_password", Known),
@@ -396,7 +396,7 @@ pub(super) static ROUTER: Section = Section(&[
     ("router_general_settings", Known),
     ("routing_groups", Known),
     ("routing_strategy", Acted),
-    ("routing_strategy_args", Known),
+    ("routing_strategy_args", Acted),
     ("search_tools", Known),
     ("session_affinity_repin_on_failover", Known),
     ("set_verbose", Inert),
@@ -449,7 +449,7 @@ pub(super) static PARAMS: Section = Section(&[
     ("azure_username", Known),
     ("base_model", Acted),
     ("base_url", Acted),
-    ("budget_duration", Known),
+    ("budget_duration", Acted),
     ("cache", Known),
     ("cache_control_injection_points", Known),
     ("cache_creation_input_token_cost", Acted),
@@ -508,7 +508,7 @@ pub(super) static PARAMS: Section = Section(&[
     ("litellm_trace_id", Known),
     ("logit_bias", Body),
     ("logprobs", Body),
-    ("max_budget", Known),
+    ("max_budget", Acted),
     ("max_completion_tokens", Body),
     ("max_file_size_mb", Known),
     ("max_parallel_requests", Acted),
@@ -683,9 +683,38 @@ pub(super) static FAILS: Section = Section(&[
     ("TimeoutErrorAllowedFails", Acted),
 ]);
 
+/// `routing_strategy_args`, of all strategies.
+pub(super) static STRATEGY_ARGS: Section = Section(&[
+    ("lowest_latency_buffer", Acted),
+    ("max_latency_list_size", Acted),
+    ("ttft_percentile", Acted),
+    ("ttl", Acted),
+]);
+
+/// One entry of `provider_budget_config`.
+pub(super) static PROVIDER_BUDGET: Section = Section(&[
+    ("budget_duration", Acted),
+    ("budget_limit", Acted),
+    ("max_budget", Acted),
+    ("time_period", Acted),
+]);
+
+/// The items of `optional_pre_call_checks`.
+pub(super) static PRE_CALL_CHECKS: Section = Section(&[
+    ("deployment_affinity", Known),
+    ("encrypted_content_affinity", Known),
+    ("enforce_model_rate_limits", Acted),
+    ("forward_client_headers_by_model_group", Known),
+    ("prompt_caching", Known),
+    ("responses_api_deployment_check", Known),
+    ("router_budget_limiting", Acted),
+    ("session_affinity", Known),
+]);
+
 /// The routing strategies of LiteLLM.
 pub(super) static STRATEGIES: &[&str] = &[
     "cost-based-routing",
+    "lar1",
     "latency-based-routing",
     "least-busy",
     "provider-budget-routing",
@@ -700,9 +729,9 @@ mod tests {
 
     #[test]
     fn every_table_is_sorted_and_names_each_field_once() {
-        for section in
-            [&TOP, &LITELLM, &GENERAL, &ROUTER, &ENTRY, &PARAMS, &INFO, &PILLION, &RETRIES, &FAILS]
-        {
+        let small = [&RETRIES, &FAILS, &STRATEGY_ARGS, &PROVIDER_BUDGET, &PRE_CALL_CHECKS];
+        let large = [&TOP, &LITELLM, &GENERAL, &ROUTER, &ENTRY, &PARAMS, &INFO, &PILLION];
+        for section in small.into_iter().chain(large) {
             for pair in section.0.windows(2) {
                 assert!(pair[0].0 < pair[1].0, "{} before {}", pair[0].0, pair[1].0);
             }

@@ -18,6 +18,7 @@
 //!
 //! Refuses to know: how a provider is spoken to, and what a strategy does with the numbers.
 
+mod budget;
 mod check;
 // One way to swap a mount, here and in the tests of the whole sidecar.
 #[cfg(test)]
@@ -43,11 +44,13 @@ mod rules;
 pub mod settings;
 pub mod snapshot;
 mod source;
+mod strategy;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
 
 use crate::provider::{self, Deployment, Environment};
+use crate::registry::Price;
 use crate::routing::RouteTable;
 
 pub use keys::from_environment;
@@ -155,15 +158,23 @@ fn compile(
     Ok(Loaded { snapshot: snapshot(parts, &source.hash), warnings: problems, files })
 }
 
-fn snapshot(parts: Parts<Deployment>, hash: &str) -> Snapshot {
+fn snapshot(mut parts: Parts<Deployment>, hash: &str) -> Snapshot {
     let prices = parts.deployments.iter().zip(parts.prices).map(|(deployment, (own, base))| {
         let model = base.as_deref().unwrap_or(&deployment.model);
         price::merged(own, snapshot::listed_price(deployment.vendor.prefix, model))
     });
+    let prices: Box<[Option<Price>]> = prices.collect();
+    let known = parts.deployments.iter().zip(&prices);
+    for ((_, _, member), (deployment, price)) in parts.entries.iter_mut().zip(known) {
+        member.input_cost = price.and_then(|price| price.input);
+        member.output_cost = price.and_then(|price| price.output);
+        member.provider_budget =
+            parts.router.provider_budgets.get(deployment.vendor.prefix).copied();
+    }
     Snapshot {
         generation: 1,
         hash: hash.into(),
-        prices: prices.collect(),
+        prices,
         routes: RouteTable::build(parts.entries, parts.router),
         deployments: parts.deployments.into(),
         master_key: parts.master_key,

@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use super::cursor::Cursor;
 use super::fallback::{self, Fallbacks};
-use super::known::{self, FAILS, RETRIES, Section, nearest};
+use super::known::{FAILS, RETRIES, Section, nearest};
+use super::{budget, strategy};
 use crate::lexicon::Substitute;
 use crate::routing::{Policy, Settings};
 
 /// Reads the settings of routing.
 pub(super) fn settings(router: &Cursor<'_>, litellm: &Cursor<'_>) -> Settings {
-    strategy(&router.get("routing_strategy"));
     let either = |name: &str| Some(router.get(name)).filter(|it| !it.is_absent());
     let pick = |name: &str| either(name).unwrap_or_else(|| litellm.get(name));
     let usual = Settings::default();
@@ -42,27 +42,15 @@ pub(super) fn settings(router: &Cursor<'_>, litellm: &Cursor<'_>) -> Settings {
         disable_cooldowns: router.get("disable_cooldowns").flag().unwrap_or(false),
         enable_tag_filtering: router.get("enable_tag_filtering").flag().unwrap_or(false),
         tag_filtering_match_any: router.get("tag_filtering_match_any").flag().unwrap_or(true),
+        strategy: strategy::read(router),
+        rates: strategy::rates(router),
+        provider_budgets: budget::of_providers(&router.get("provider_budget_config")),
     }
 }
 
 /// Seconds, where zero means unset.
 pub(super) fn positive(seconds: &Cursor<'_>) -> Option<Duration> {
     seconds.seconds().filter(|time| !time.is_zero())
-}
-
-fn strategy(field: &Cursor<'_>) {
-    let Some(name) = field.text() else { return };
-    if !known::STRATEGIES.contains(&&*name) {
-        let near = nearest(&name, known::STRATEGIES.iter().copied());
-        let hint = near.map_or_else(
-            || format!("one of {}", known::STRATEGIES.join(", ")),
-            |near| format!("did you mean `{near}`? All: {}", known::STRATEGIES.join(", ")),
-        );
-        field.error(format!("no routing strategy is called `{name}`"), Some(hint));
-    } else if &*name != "simple-shuffle" {
-        let what = format!("`{name}` is not acted on by Pillion yet: simple-shuffle is used");
-        field.warn(what, None);
-    }
 }
 
 fn policy(field: &Cursor<'_>, table: &Section, suffix: &str) -> Option<Policy> {

@@ -12,6 +12,8 @@ use super::problem::{Problem, Scope, Severity};
 use super::source::Source;
 use crate::lexicon::{PicoUsd, Substitute};
 use crate::provider::{Misfit, Spec};
+use crate::routing::strategy::{LowestLatency, Usage};
+use crate::routing::{Budget, Rates};
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -423,11 +425,115 @@ fn aliases_are_names_mappings_or_a_list_with_a_warning() {
 #[test]
 fn strategies_are_known_by_name() {
     let strategy = |name: &str| settings("router_settings", &format!("routing_strategy: {name}"));
-    clean(&strategy("simple-shuffle"));
+    for name in super::known::STRATEGIES.iter().filter(|name| **name != "lar1") {
+        let got = clean(&strategy(name)).router.strategy;
+        let want = if *name == "provider-budget-routing" { "simple-shuffle" } else { *name };
+        assert_eq!(got.name(), want);
+    }
     let path = "router_settings.routing_strategy";
-    told(&strategy("least-busy"), Severity::Warning, Scope::File, path, "simple-shuffle is used");
+    told(&strategy("lar1"), Severity::Warning, Scope::File, path, "simple-shuffle is used");
     told(&strategy("least-buzy"), Severity::Error, Scope::File, path, "did you mean `least-busy`?");
     told(&strategy("best"), Severity::Error, Scope::File, path, "usage-based-routing-v2");
+}
+
+#[test]
+fn strategies_have_arguments() {
+    use crate::routing::Strategy;
+
+    let with = |name: &str, args: &str| {
+        let more = format!("routing_strategy: {name}, routing_strategy_args: {{{args}}}");
+        settings("router_settings", &more)
+    };
+    let latency = |args: &str| clean(&with("latency-based-routing", args)).router.strategy;
+    assert_eq!(latency(""), Strategy::LowestLatency(LowestLatency::default()));
+    let all = "ttl: 60, lowest_latency_buffer: 0.5, max_latency_list_size: 5, ttft_percentile: 0.9";
+    let want = LowestLatency {
+        ttl: Duration::from_secs(60),
+        lowest_latency_buffer: 0.5,
+        max_latency_list_size: 5,
+        ttft_percentile: Some(0.9),
+    };
+    assert_eq!(latency(all), Strategy::LowestLatency(want));
+    let usage = Usage { ttl: Duration::from_secs(30) };
+    let got = clean(&with("usage-based-routing", "ttl: 30")).router.strategy;
+    assert_eq!(got, Strategy::Usage(usage));
+    let path = |arg: &str| format!("router_settings.routing_strategy_args.{arg}");
+    for (arg, value, what) in [
+        ("ttl", "0", "more than zero"),
+        ("ttl", "soon", "a number"),
+        ("lowest_latency_buffer", "-1", "zero or more"),
+        ("max_latency_list_size", "0", "at least 1"),
+        ("max_latency_list_size", "2.5", "whole number"),
+        ("ttft_percentile", "0", "above 0"),
+        ("ttft_percentile", "95", "up to 1"),
+    ] {
+        let yaml = with("latency-based-routing", &format!("{arg}: {value}"));
+        told(&yaml, Severity::Error, Scope::File, &path(arg), what);
+    }
+    let told = |name: &str, args: &str, severity, scope, what: &str| {
+        let arg = args.split_once(':').unwrap().0;
+        told(&with(name, args), severity, scope, &path(arg), what);
+    };
+    let latency = "latency-based-routing";
+    told(latency, "tll: 60", Severity::Error, Scope::Field, "did you mean `ttl`?");
+    told(latency, "banana: 1", Severity::Warning, Scope::Field, "nobody knows");
+    told(latency, "max_latency_list_size: 500", Severity::Warning, Scope::File, "128");
+    told("least-busy", "ttl: 60", Severity::Warning, Scope::Field, "does not read");
+}
+
+#[test]
+fn checks_before_a_call_are_acted_on_or_told() {
+    let checks =
+        |list: &str| settings("router_settings", &format!("optional_pre_call_checks: [{list}]"));
+    assert_eq!(clean(&checks("router_budget_limiting")).router.rates, Rates::Shares);
+    assert_eq!(clean(&checks("enforce_model_rate_limits")).router.rates, Rates::Limits);
+    let path = "router_settings.optional_pre_call_checks[1]";
+    let told = |name: &str, severity, what: &str| {
+        let yaml = checks(&format!("enforce_model_rate_limits, {name}"));
+        told(&yaml, severity, Scope::Field, path, what);
+        assert_eq!(compiled(&yaml).0.router.rates, Rates::Limits);
+    };
+    told("prompt_caching", Severity::Warning, "not acted on");
+    told("session_afinity", Severity::Error, "did you mean `session_affinity`?");
+    told("banana", Severity::Warning, "nobody knows");
+}
+
+#[test]
+fn budgets_are_money_in_a_time() {
+    use Severity::{Error, Warning};
+
+    let budget = |most, seconds| Budget {
+        most: PicoUsd(most * PicoUsd::PER_USD),
+        period: Duration::from_secs(seconds),
+    };
+    let parts = clean(&params("max_budget: 5, budget_duration: 1d"));
+    assert_eq!(parts.entries[0].2.budget, Some(budget(5, 86_400)));
+    let providers = |config: &str| {
+        settings("router_settings", &format!("provider_budget_config: {{{config}}}"))
+    };
+    let parts = clean(&providers(
+        "openai: {budget_limit: 100, time_period: 1mo}, azure: {max_budget: '2', budget_duration: 1w}",
+    ));
+    let want =
+        [("azure".into(), budget(2, 7 * 86_400)), ("openai".into(), budget(100, 30 * 86_400))];
+    assert_eq!(parts.router.provider_budgets, want.into());
+    let wrong = |config: &str, severity, scope, field: &str, what: &str| {
+        let path = format!("router_settings.provider_budget_config.{field}");
+        told(&providers(config), severity, scope, &path, what);
+    };
+    wrong("openai: {budget_limit: 1}", Error, Scope::File, "openai", "`time_period`");
+    let config = "openai: {budget_limit: lots, time_period: 1d}";
+    wrong(config, Error, Scope::File, "openai.budget_limit", "expected a number");
+    let config = "openai: {budget_limit: 1, time_period: daily}";
+    wrong(config, Error, Scope::File, "openai.time_period", "duration");
+    let config = "opnai: {budget_limit: 1, time_period: 1d}";
+    wrong(config, Error, Scope::Field, "opnai", "did you mean `openai`?");
+    let config = "my-own: {budget_limit: 1, time_period: 1d}";
+    wrong(config, Warning, Scope::Field, "my-own", "no provider");
+    let path = "model_list[0].litellm_params.max_budget";
+    told(&params("max_budget: 5"), Warning, Scope::Field, path, "`budget_duration`");
+    let yaml = params("max_budget: 1e9, budget_duration: 1d");
+    told(&yaml, Error, Scope::Entry, path, "18 million");
 }
 
 #[test]
@@ -607,8 +713,8 @@ proptest! {
         let places = [
             "model_list: @", "model_list: [@]", "model_list: [{model_name: a, litellm_params: @}]",
             "model_list: [{model_name: @, litellm_params: {model: @, rpm: @, tpm: @, order: @, organization: @, extra_body: @, headers: @, tags: @, timeout: @}, model_info: @}]",
-            "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @}",
-            "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}}",
+            "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @, routing_strategy_args: @, provider_budget_config: @, optional_pre_call_checks: @}",
+            "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}, optional_pre_call_checks: [@], provider_budget_config: {openai: {budget_limit: @, time_period: @}}, routing_strategy: latency-based-routing, routing_strategy_args: {ttl: @, max_latency_list_size: @, ttft_percentile: @}}",
             "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}}",
             "credential_list: @\nenvironment_variables: @\ngeneral_settings: {master_key: @, max_request_size_mb: @}\nlitellm_settings: @\ninclude: @",
         ];

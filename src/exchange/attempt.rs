@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use super::head::Path;
 use super::live::Live;
 use super::mock;
-use super::used::Prompt;
+use super::used::{Prompt, Used};
 use super::{Gateway, Unread, read};
 use crate::account::{Ledger, Try};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
@@ -32,6 +32,7 @@ pub(super) struct Whole {
     pub fields: Fields,
     pub endpoint: Endpoint,
     pub translator: Option<Box<dyn Translator>>,
+    pub used: Used,
     pub served: Served,
     pub path: Path,
 }
@@ -63,6 +64,8 @@ pub(super) struct Served {
     pub in_flight: InFlight,
     /// When the try began.
     pub since: Instant,
+    /// For a stream, how long its first content took.
+    pub first_token: Option<Duration>,
     /// What was asked, for an estimate where the provider tells no usage.
     pub prompt: Prompt,
 }
@@ -115,11 +118,13 @@ pub(super) async fn run(
     let model = fill(&deployment.model, &launch.captures, asked);
     let outgoing = say(call, deployment, &model, launch, headers)?;
     ledger.record.upstream_model = Some(model.into());
+    let since = time::now();
     let served = Served {
         deployment: at,
         name: quoted(call, launch.name),
-        in_flight: row.enter(),
-        since: time::now(),
+        in_flight: row.enter(launch.prompt_tokens, since),
+        since,
+        first_token: None,
         prompt: Prompt::of(call),
     };
     if let Some(text) = &deployment.mock {
@@ -128,18 +133,21 @@ pub(super) async fn run(
     ledger.record.calling = true;
     let started = time::now();
     let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
-    let result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
+    let mut result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
         .await
         .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
     let now = time::now();
-    match &result {
-        Ok(super::race::Won::Mock(_) | super::race::Won::Whole(_)) => {
+    match &mut result {
+        // Nobody was asked for it.
+        Ok(super::race::Won::Mock(_)) => {}
+        Ok(super::race::Won::Whole(whole)) => {
             ledger.record.calling = false;
-            row.succeeded(now);
+            row.succeeded(&whole.used.answer(&whole.served, now), now);
             ledger.record.attempts.push(over(deployment, at, started, now, None, false));
         }
         // A stream has succeeded when it has ended; its relay counts it.
-        Ok(super::race::Won::Stream(_)) => {
+        Ok(super::race::Won::Stream(stream)) => {
+            stream.served.first_token = Some(now.saturating_duration_since(started));
             let waited = now.saturating_duration_since(ledger.opened());
             ledger.record.first_token = Some(waited);
         }
@@ -294,8 +302,10 @@ impl Talk<'_> {
             let why = "the provider was asked for a stream and answered without one";
             return Err(Refusal::ours(Class::BadGateway, 502, why));
         }
+        let price = self.live.price(served.deployment);
+        let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
         let path = Path::default();
-        let whole = Whole { headers, body, fields, endpoint, translator, served, path };
+        let whole = Whole { headers, body, fields, endpoint, translator, used, served, path };
         Ok(super::race::Won::Whole(Box::new(whole)))
     }
 

@@ -102,7 +102,8 @@ pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &
             badge.route.clone()
         } else {
             live.deployment(at).map_or(badge.route.clone(), |deployment| {
-                value(&route_line(deployment, record.tries, &path.failed))
+                let strategy = live.routes.settings().strategy.name();
+                value(&route_line(deployment, strategy, record.tries, &path.failed))
             })
         };
         to.insert(ROUTE, route);
@@ -117,11 +118,12 @@ fn small(count: u32) -> HeaderValue {
 /// The way to an answer in one line.
 pub(super) fn route_line(
     deployment: &Deployment,
+    strategy: &str,
     tries: u32,
     failed: &[(Box<str>, Class)],
 ) -> String {
     let mut line = format!(
-        "deployment={} provider={} tries={tries} strategy=simple-shuffle",
+        "deployment={} provider={} tries={tries} strategy={strategy}",
         deployment.id, deployment.vendor.prefix
     );
     for (at, (id, class)) in failed.iter().enumerate() {

@@ -73,7 +73,8 @@ impl Live {
         keyring: Keyring,
         limits: Limits,
     ) -> Self {
-        let badges = deployments.iter().map(Badge::of).collect();
+        let strategy = routes.settings().strategy.name();
+        let badges = deployments.iter().map(|it| Badge::of(it, strategy)).collect();
         Self { routes, deployments, prices, rows, keyring, limits, badges }
     }
 
@@ -98,13 +99,13 @@ impl Live {
 }
 
 impl Badge {
-    fn of(deployment: &Deployment) -> Self {
+    fn of(deployment: &Deployment, strategy: &str) -> Self {
         let base = deployment.base.to_string();
         Self {
             model_id: value(&deployment.id),
             model_name: value(&deployment.name),
             api_base: value(base.trim_end_matches('/')),
-            route: value(&super::head::route_line(deployment, 1, &[])),
+            route: value(&super::head::route_line(deployment, strategy, 1, &[])),
         }
     }
 }

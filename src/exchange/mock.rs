@@ -10,7 +10,7 @@ use super::head::{self, Path};
 use super::live::Live;
 use super::race::Won;
 use super::relay::Body;
-use super::used;
+use super::used::Used;
 use crate::account::{End, Ledger};
 use crate::lexicon::Class;
 use crate::protocol::{Call, Endpoint, Usage};
@@ -143,7 +143,7 @@ pub(super) fn response(mocked: Mocked, live: &Live, mut ledger: Ledger) -> Respo
     record.status = 200;
     record.end = End::Complete;
     let usage = Usage { prompt: PROMPT, completion: COMPLETION, ..Usage::default() };
-    used::note(record, Some(usage), live.price(mocked.served.deployment));
+    Used::of(Some(usage), live.price(mocked.served.deployment)).note(record);
     let mut response = Response::new(Body::whole(mocked.body));
     let headers = response.headers_mut();
     let kind = if mocked.stream { "text/event-stream; charset=utf-8" } else { "application/json" };

@@ -11,11 +11,11 @@ use super::live::Live;
 use super::mock;
 use super::reject::{Rejection, Say};
 use super::{Gateway, since};
-use crate::account::Ledger;
+use crate::account::{Ledger, estimate};
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault};
 use crate::routing::{
-    Action, Ask, Attempts, Launch, NoCandidate, Outcome, Resolved, TryId, Verdict,
+    Action, Ask, Attempts, Launch, NoCandidate, Outcome, Resolved, Shape, TryId, Verdict,
 };
 
 /// An answer worth giving to the client.
@@ -40,7 +40,7 @@ pub(super) async fn race(
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
     ledger.record.group = live.routes.group(target.group).map(|group| group.name.clone());
-    let Some(mut attempts) = Attempts::new(&live.routes, ask(call, &target)) else {
+    let Some(mut attempts) = Attempts::new(&live.routes, ask(call, &target, live)) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
     let mut lost = Lost::default();
@@ -88,12 +88,18 @@ fn resolve(live: &Live, model: &str) -> Option<Resolved> {
     })
 }
 
-fn ask<'a>(call: &'a Call, target: &'a Resolved) -> Ask<'a> {
+fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live) -> Ask<'a> {
     let wishes = &call.wishes;
+    // Reading a long prompt takes its time, and most configurations need not know.
+    let prompt_tokens = if live.routes.weighs_prompts() {
+        estimate::prompt(call.endpoint, &call.body, &call.fields)
+    } else {
+        0
+    };
     Ask {
         target,
         tags: &wishes.tags,
-        stream: call.stream,
+        shape: Shape { stream: call.stream, prompt_tokens },
         num_retries: wishes.num_retries,
         fallbacks: wishes.fallbacks.as_deref(),
         context_window_fallbacks: wishes.context_window_fallbacks.as_deref(),
@@ -143,6 +149,9 @@ fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resol
     let path = Path { failed: lost.failed };
     match verdict {
         Verdict::NoCandidate(NoCandidate::AllBusy) => Rejection::all_busy(group),
+        Verdict::NoCandidate(NoCandidate::AllLimited(exceeded)) => {
+            Rejection::all_limited(group, &exceeded, live, time::now())
+        }
         Verdict::NoCandidate(NoCandidate::AllCooling(until)) => {
             Rejection::all_cooling(group, until.saturating_duration_since(time::now()))
         }

@@ -1,6 +1,6 @@
 //! Any failure before the first byte of an answer, said in the client's dialect.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -14,7 +14,7 @@ use crate::admit::Denied;
 use crate::endpoint::{BadCall, NoRoute};
 use crate::lexicon::Class;
 use crate::protocol::{Dialect, Fault, Garbled};
-use crate::routing::RouteTable;
+use crate::routing::{Budget, Exceeded, Limit, Member, RouteTable};
 
 /// What is answered instead of an answer.
 #[derive(Debug)]
@@ -211,6 +211,26 @@ impl Rejection {
         rejection
     }
 
+    /// `exceeded` is the first of the limits that ends.
+    pub(super) fn all_limited(group: &str, exceeded: &Exceeded, live: &Live, now: Instant) -> Self {
+        let wait = exceeded.until.saturating_duration_since(now);
+        let (which, ends) = match live.member(exceeded.of) {
+            Some((_, member)) => limit(exceeded.limit, member, live),
+            None => ("a limit".to_owned(), "it ends"),
+        };
+        let deployment = live.deployment(exceeded.of).map_or("", |deployment| &deployment.id);
+        let seconds = wait.as_secs_f64().ceil().max(1.0);
+        let mut rejection = Self::ours(
+            429,
+            Class::RateLimit,
+            format!(
+                "No deployments available for `{group}`: each has used up a limit. Try again in {seconds} seconds, when {ends} of `{deployment}`: {which}."
+            ),
+        );
+        rejection.retry_after = Some(wait);
+        rejection
+    }
+
     pub(super) fn no_tag_match(group: &str, tags: &[Box<str>]) -> Self {
         Self::ours(
             401,
@@ -229,6 +249,29 @@ impl Rejection {
                 "No deployments available for `{group}`: none is left that could serve this request"
             ),
         )
+    }
+}
+
+/// A limit in words, and how its end is called.
+fn limit(limit: Limit, member: &Member, live: &Live) -> (String, &'static str) {
+    let rate = |most: Option<f64>| most.unwrap_or_default();
+    let budget = |budget: Option<Budget>| {
+        budget.map_or_else(String::new, |budget| {
+            format!("{} dollars in {} s", budget.most, budget.period.as_secs())
+        })
+    };
+    let (rpm, tpm) = (rate(member.rpm), rate(member.tpm));
+    let provider = live.deployment(member.deployment).map_or("", |it| it.vendor.prefix);
+    match limit {
+        Limit::DeploymentBudget => {
+            (format!("its budget of {}", budget(member.budget)), "the budget begins anew")
+        }
+        Limit::ProviderBudget => (
+            format!("the budget of its provider {provider}, {}", budget(member.provider_budget)),
+            "the budget begins anew",
+        ),
+        Limit::Requests => (format!("its rpm of {rpm}"), "there is room in the limit"),
+        Limit::Tokens => (format!("its tpm of {tpm}"), "there is room in the limit"),
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 use super::attempt::{Served, Stream, over};
 use super::head;
 use super::live::Live;
-use super::used;
+use super::used::Used;
 use crate::account::{End, Ledger};
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::sse::Framer;
@@ -305,36 +305,40 @@ impl Relay {
     /// Writes down how it ended; the record goes out when the relay is dropped.
     fn close(&mut self, end: End, failure: Option<Failure>) {
         let now = time::now();
+        let used = self.used();
         let record = &mut self.ledger.record;
+        used.note(record);
         record.end = end;
         record.calling = false;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
         let cooled = match failure {
             None => {
-                row.succeeded(now);
+                row.succeeded(&used.answer(&self.served, now), now);
                 None
             }
-            Some(failure) => self
-                .live
-                .member(self.served.deployment)
-                .and_then(|who| row.failed(self.live.routes.settings(), who, &failure, false, now)),
+            Some(failure) => {
+                row.charged(used.tokens(), used.cost, now);
+                let who = self.live.member(self.served.deployment);
+                let settings = self.live.routes.settings();
+                who.and_then(|who| row.failed(settings, who, &failure, false, now))
+            }
         };
         if let Some(deployment) = self.live.deployment(self.served.deployment) {
             let class = failure.map(|failure| failure.class);
             let (at, since) = (self.served.deployment, self.served.since);
             record.attempts.push(over(deployment, at, since, now, class, cooled.is_some()));
         }
-        self.settle();
     }
 
-    fn settle(&mut self) {
+    /// What was used so far.
+    fn used(&self) -> Used {
         let guess = || {
             let answered = self.watch.content_events;
             (answered > 0).then(|| self.served.prompt.estimate(answered))
         };
         let usage = self.watch.usage.or_else(guess);
-        used::note(&mut self.ledger.record, usage, self.live.price(self.served.deployment));
+        Used::of(usage, self.live.price(self.served.deployment))
     }
 }
 
@@ -344,7 +348,9 @@ impl Drop for Relay {
             // The client went away; what the provider told so far is all there is.
             self.ledger.record.end = End::Abandoned;
             self.ledger.record.status = 499;
-            self.settle();
+            let used = self.used();
+            used.note(&mut self.ledger.record);
+            self.served.in_flight.row().charged(used.tokens(), used.cost, time::now());
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What an answer used and cost, told by the provider or estimated.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
+use super::attempt::Served;
 use crate::account::{Record, cost, estimate};
-use crate::lexicon::Tokens;
+use crate::lexicon::{PicoUsd, Tokens};
 use crate::protocol::{Call, Endpoint, Fields, Usage};
 use crate::registry::Price;
+use crate::stats::Answer;
 
 /// What was asked. Prompts are kept until it is known whether an estimate is needed; only huge
 /// ones are counted at once, so that a stream does not hold on to them.
@@ -40,9 +44,80 @@ impl Prompt {
     }
 }
 
-/// Writes down what was used and what it cost, where the price is known.
-pub(super) fn note(record: &mut Record, usage: Option<Usage>, price: Option<&Price>) {
-    record.usage = usage;
-    let price = price.copied().unwrap_or_default();
-    record.cost = usage.and_then(|usage| cost::cost(&price, &usage)).map(|cost| cost.total);
+/// What one answer used and cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Used {
+    /// `None` where nothing was answered.
+    pub usage: Option<Usage>,
+    /// `None` where the price is not known.
+    pub cost: Option<PicoUsd>,
+}
+
+impl Used {
+    /// Prices what was used.
+    pub(super) fn of(usage: Option<Usage>, price: Option<&Price>) -> Self {
+        let price = price.copied().unwrap_or_default();
+        let cost = usage.and_then(|usage| cost::cost(&price, &usage)).map(|cost| cost.total);
+        Self { usage, cost }
+    }
+
+    /// What an answer in one piece used: as the provider tells it, else estimated.
+    pub(super) fn of_whole(
+        endpoint: Endpoint,
+        (body, fields): (&Bytes, &Fields),
+        prompt: &Prompt,
+        price: Option<&Price>,
+    ) -> Self {
+        let usage =
+            told(endpoint, body, fields).or_else(|| guessed(endpoint, body, fields, prompt));
+        Self::of(usage, price)
+    }
+
+    /// Writes it down.
+    pub(super) fn note(self, record: &mut Record) {
+        record.usage = self.usage;
+        record.cost = self.cost;
+    }
+
+    /// All tokens.
+    pub(super) fn tokens(&self) -> Tokens {
+        self.usage.map_or(0, |usage| usage.prompt.saturating_add(usage.completion))
+    }
+
+    /// What the statistics want to know of a good answer that is over at `now`.
+    pub(super) fn answer(&self, served: &Served, now: Instant) -> Answer {
+        let usage = self.usage.unwrap_or_default();
+        Answer {
+            stream: served.first_token.is_some(),
+            prompt_tokens: usage.prompt,
+            completion_tokens: usage.completion,
+            first_token: served.first_token,
+            took: now.saturating_duration_since(served.since),
+            cost: self.cost,
+        }
+    }
+}
+
+fn told(endpoint: Endpoint, body: &Bytes, fields: &Fields) -> Option<Usage> {
+    let json = fields.get(body, "usage")?;
+    match endpoint {
+        Endpoint::CountTokens => None,
+        Endpoint::Messages => {
+            let mut usage = Usage::default();
+            usage.merge_anthropic(json).then_some(usage)
+        }
+        Endpoint::ChatCompletions
+        | Endpoint::Completions
+        | Endpoint::Embeddings
+        | Endpoint::Responses => Usage::from_openai(json),
+    }
+}
+
+/// Where the provider told no usage. A count of tokens uses none.
+fn guessed(endpoint: Endpoint, body: &Bytes, fields: &Fields, prompt: &Prompt) -> Option<Usage> {
+    if endpoint == Endpoint::CountTokens {
+        return None;
+    }
+    let answered = estimate::completion(endpoint, body, fields);
+    Some(prompt.estimate(answered))
 }

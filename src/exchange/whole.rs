@@ -9,13 +9,11 @@ use super::live::Live;
 use super::names_model;
 use super::reject::{self, Rejection};
 use super::relay::Body;
-use super::used;
-use crate::account::{End, Ledger, estimate};
-use crate::protocol::{Edits, Endpoint, Usage};
+use crate::account::{End, Ledger};
+use crate::protocol::{Edits, Endpoint};
 
 /// The answer for the client.
 pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Response<Body> {
-    let usage = usage(&whole);
     let body = match &mut whole.translator {
         None => Ok(with_name(&whole)),
         Some(translator) => translator.answer(&whole.body),
@@ -32,8 +30,7 @@ pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Res
     let record = &mut ledger.record;
     record.status = 200;
     record.end = End::Complete;
-    let usage = usage.or_else(|| estimate(&whole));
-    used::note(record, usage, live.price(whole.served.deployment));
+    whole.used.note(record);
     let mut response = Response::new(Body::whole(body));
     let headers = response.headers_mut();
     headers.reserve(head::OURS + 2 * whole.headers.len());
@@ -53,28 +50,4 @@ fn with_name(whole: &Whole) -> Bytes {
     let mut edits = Edits::new();
     edits.set("model", whole.served.name.clone());
     edits.apply(&whole.body, &whole.fields).to_bytes()
-}
-
-/// Where the provider told no usage. A count of tokens uses none.
-fn estimate(whole: &Whole) -> Option<Usage> {
-    if whole.endpoint == Endpoint::CountTokens {
-        return None;
-    }
-    let answered = estimate::completion(whole.endpoint, &whole.body, &whole.fields);
-    Some(whole.served.prompt.estimate(answered))
-}
-
-fn usage(whole: &Whole) -> Option<Usage> {
-    let json = whole.fields.get(&whole.body, "usage")?;
-    match whole.endpoint {
-        Endpoint::CountTokens => None,
-        Endpoint::Messages => {
-            let mut usage = Usage::default();
-            usage.merge_anthropic(json).then_some(usage)
-        }
-        Endpoint::ChatCompletions
-        | Endpoint::Completions
-        | Endpoint::Embeddings
-        | Endpoint::Responses => Usage::from_openai(json),
-    }
 }

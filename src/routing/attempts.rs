@@ -11,9 +11,10 @@ use smallvec::SmallVec;
 use super::chance;
 use super::cooldown;
 use super::pick::{self, Narrow, NoCandidate};
+use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
 use super::view::View;
-use crate::lexicon::{Class, DeploymentIx, Failure, Substitute};
+use crate::lexicon::{Class, DeploymentIx, Failure, Substitute, Tokens};
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +23,8 @@ pub struct Ask<'a> {
     pub target: &'a Resolved,
     /// Its tags.
     pub tags: &'a [Box<str>],
-    /// Whether it wants a stream.
-    pub stream: bool,
+    /// Whether it wants a stream, and how long its prompt is.
+    pub shape: Shape,
     /// Retries per group; `None` is as configured.
     pub num_retries: Option<u32>,
     /// Its own fallbacks, for every kind of failure; `None` is as configured.
@@ -66,6 +67,8 @@ pub struct Launch<'a> {
     pub retries: u32,
     /// How many groups were asked before.
     pub fallbacks: u32,
+    /// About how many tokens its prompt has, where that is known.
+    pub prompt_tokens: Tokens,
 }
 
 /// What to do next.
@@ -221,6 +224,7 @@ impl<'a> Attempts<'a> {
         entropy: u64,
         view: &impl View,
     ) -> Result<&'a Member, NoCandidate> {
+        let shape = self.ask.shape;
         let narrow = Narrow {
             only: self.hop.only,
             order: self.hop.order,
@@ -228,7 +232,8 @@ impl<'a> Attempts<'a> {
             excluded: &self.hop.excluded,
             avoided: &self.hop.avoided,
         };
-        pick::pick(self.hop.group, self.table.settings(), &narrow, view, now, entropy)
+        let scene = Scene { view, shape, now, entropy };
+        pick::pick(self.hop.group, self.table.settings(), &narrow, &scene)
     }
 
     fn launch(&mut self, member: &'a Member) -> Launch<'a> {
@@ -245,6 +250,7 @@ impl<'a> Attempts<'a> {
             timeout: self.timeout(member),
             retries: self.hop.retries,
             fallbacks: self.hops,
+            prompt_tokens: self.ask.shape.prompt_tokens,
         }
     }
 
@@ -252,7 +258,7 @@ impl<'a> Attempts<'a> {
     fn timeout(&self, member: &Member) -> Duration {
         let settings = self.table.settings();
         let whole = self.ask.timeout.or(member.timeout).unwrap_or(settings.timeout);
-        if !self.ask.stream {
+        if !self.ask.shape.stream {
             return whole;
         }
         self.ask
@@ -547,7 +553,7 @@ mod tests {
         Ask {
             target,
             tags: &[],
-            stream: false,
+            shape: Shape::default(),
             num_retries: None,
             fallbacks: None,
             context_window_fallbacks: None,
@@ -781,6 +787,7 @@ mod tests {
 
     #[test]
     fn timeouts_are_the_first_that_is_set() {
+        let shape = Shape { stream: true, prompt_tokens: 0 };
         let seconds = |n| Some(Duration::from_secs(n));
         let settings = Settings { stream_timeout: seconds(7), ..Settings::default() };
         let table = table_with(&[("a", 1)], settings, |_, member| member.timeout = seconds(9));
@@ -794,8 +801,8 @@ mod tests {
         };
         assert_eq!(timeout(ask(&target)), 9);
         assert_eq!(timeout(Ask { timeout: seconds(1), ..ask(&target) }), 1);
-        assert_eq!(timeout(Ask { stream: true, ..ask(&target) }), 7);
-        assert_eq!(timeout(Ask { stream: true, stream_timeout: seconds(2), ..ask(&target) }), 2);
+        assert_eq!(timeout(Ask { shape, ..ask(&target) }), 7);
+        assert_eq!(timeout(Ask { shape, stream_timeout: seconds(2), ..ask(&target) }), 2);
     }
 
     #[test]

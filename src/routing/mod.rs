@@ -4,14 +4,21 @@
 //! it may know about the world is a [`View`]. Knows deployments only by their position.
 
 pub mod attempts;
+pub mod budget;
 mod chance;
 pub mod cooldown;
+#[cfg(test)]
+mod fixture;
+pub mod limit;
 pub mod pick;
 pub mod strategy;
 pub mod table;
 pub mod view;
 
 pub use attempts::{Action, Ask, Attempts, Launch, Outcome, TryId, Verdict};
+pub use budget::Budget;
+pub use limit::{Exceeded, Limit};
 pub use pick::NoCandidate;
-pub use table::{Group, Member, Policy, Resolved, RouteTable, Settings};
+pub use strategy::{Shape, Strategy};
+pub use table::{Group, Member, Policy, Rates, Resolved, RouteTable, Settings};
 pub use view::{View, Vitals};

@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::strategy::{Candidates, simple_shuffle};
-use super::table::{Group, Member, Settings};
+use super::limit::Exceeded;
+use super::strategy::{Candidates, Scene};
+use super::table::{Group, Member, Rates, Settings};
 use super::view::View;
+use super::{budget, limit};
 use crate::lexicon::DeploymentIx;
 
 /// What narrows the candidates of one pick.
@@ -31,6 +33,8 @@ pub enum NoCandidate {
     AllCooling(Instant),
     /// All that fit have as many requests as they may.
     AllBusy,
+    /// All that fit have used up a limit, this one the first to have room again.
+    AllLimited(Exceeded),
     /// No deployment carries the request's tags.
     NoTagMatch,
     /// Everyone who could serve it has refused it already.
@@ -39,32 +43,34 @@ pub enum NoCandidate {
 
 /// Picks a member of `group`.
 ///
-/// A deployment named by its id is asked even in cooldown, as `LiteLLM` does.
+/// A deployment named by its id is asked even in cooldown, as `LiteLLM` does, but not beyond its
+/// budget or an enforced limit.
 pub fn pick<'g>(
     group: &'g Group,
     settings: &Settings,
     narrow: &Narrow<'_>,
-    view: &impl View,
-    now: Instant,
-    entropy: u64,
+    scene: &Scene<'_, impl View>,
 ) -> Result<&'g Member, NoCandidate> {
     if let Some(only) = narrow.only {
         let named = group.members.iter().find(|member| member.deployment == only);
-        return named
-            .filter(|member| !narrow.excluded.contains(&member.deployment))
-            .ok_or(NoCandidate::Exhausted);
+        let named = named.filter(|member| !narrow.excluded.contains(&member.deployment));
+        return named.ok_or(NoCandidate::Exhausted).and_then(|member| {
+            let limited = settings.rates == Rates::Limits;
+            within(member, budget::exceeded(member, scene.view, scene.now))?;
+            within(member, limited.then(|| limit::exceeded(member, scene)).flatten())
+        });
     }
     if let [member] = group.members.as_slice()
         && narrow.order.is_none()
         && !settings.enable_tag_filtering
     {
-        return alone(member, group, narrow, view, now);
+        return alone(member, group, settings, narrow, scene);
     }
     let mut left: Candidates<'g> = group.members.iter().collect();
     let mut soonest: Option<Instant> = None;
     left.retain(|member| {
-        let vitals = view.vitals(member.deployment);
-        let cooling = vitals.is_cooling(now) && !group.wildcard;
+        let vitals = scene.view.vitals(member.deployment);
+        let cooling = vitals.is_cooling(scene.now) && !group.wildcard;
         if cooling {
             soonest = soonest.min(vitals.cooling_until).or(vitals.cooling_until);
         }
@@ -73,6 +79,7 @@ pub fn pick<'g>(
     if left.is_empty() {
         return Err(soonest.map_or(NoCandidate::Exhausted, NoCandidate::AllCooling));
     }
+    by_limit(&mut left, |member| budget::exceeded(member, scene.view, scene.now))?;
     if settings.enable_tag_filtering {
         by_tags(&mut left, settings, narrow.tags)?;
     }
@@ -81,30 +88,65 @@ pub fn pick<'g>(
     if left.is_empty() {
         return Err(NoCandidate::Exhausted);
     }
-    left.retain(|member| has_room(member, view));
+    left.retain(|member| has_room(member, scene.view));
     if left.is_empty() {
         return Err(NoCandidate::AllBusy);
+    }
+    if settings.minds_limits() {
+        by_limit(&mut left, |member| limit::exceeded(member, scene))?;
     }
     if left.iter().any(|member| !narrow.avoided.contains(&member.deployment)) {
         left.retain(|member| !narrow.avoided.contains(&member.deployment));
     }
-    simple_shuffle::choose(&left, entropy).ok_or(NoCandidate::Exhausted)
+    settings.strategy.choose(&left, scene).ok_or(NoCandidate::Exhausted)
 }
 
 /// The common case of one deployment, without lists.
 fn alone<'g>(
     member: &'g Member,
     group: &Group,
+    settings: &Settings,
     narrow: &Narrow<'_>,
-    view: &impl View,
-    now: Instant,
+    scene: &Scene<'_, impl View>,
 ) -> Result<&'g Member, NoCandidate> {
-    let vitals = view.vitals(member.deployment);
+    let vitals = scene.view.vitals(member.deployment);
     match vitals.cooling_until {
-        Some(until) if until > now && !group.wildcard => Err(NoCandidate::AllCooling(until)),
-        _ if narrow.excluded.contains(&member.deployment) => Err(NoCandidate::Exhausted),
-        _ if !has_room(member, view) => Err(NoCandidate::AllBusy),
-        _ => Ok(member),
+        Some(until) if until > scene.now && !group.wildcard => {
+            return Err(NoCandidate::AllCooling(until));
+        }
+        _ if narrow.excluded.contains(&member.deployment) => return Err(NoCandidate::Exhausted),
+        _ => {}
+    }
+    within(member, budget::exceeded(member, scene.view, scene.now))?;
+    if !has_room(member, scene.view) {
+        return Err(NoCandidate::AllBusy);
+    }
+    let limited = settings.minds_limits();
+    within(member, limited.then(|| limit::exceeded(member, scene)).flatten())
+}
+
+fn within(member: &Member, exceeded: Option<Exceeded>) -> Result<&Member, NoCandidate> {
+    exceeded.map_or(Ok(member), |exceeded| Err(NoCandidate::AllLimited(exceeded)))
+}
+
+/// Drops those who have used up a limit.
+fn by_limit(
+    left: &mut Candidates<'_>,
+    exceeded: impl Fn(&Member) -> Option<Exceeded>,
+) -> Result<(), NoCandidate> {
+    let mut first: Option<Exceeded> = None;
+    left.retain(|member| match exceeded(member) {
+        None => true,
+        Some(own) => {
+            if first.is_none_or(|first| own.until < first.until) {
+                first = Some(own);
+            }
+            false
+        }
+    });
+    match first {
+        Some(first) if left.is_empty() => Err(NoCandidate::AllLimited(first)),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -166,10 +208,15 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::budget::Budget;
+    use super::super::fixture::World;
+    use super::super::limit::Limit;
+    use super::super::strategy::Shape;
     use super::super::table::RouteTable;
-    use super::super::view::Vitals;
+    use super::super::view::{Payer, Spent, Used, Vitals};
     use super::*;
-    use crate::lexicon::{GroupIx, time};
+    use crate::lexicon::{GroupIx, PicoUsd, time};
+    use crate::routing::Strategy;
 
     struct Fixed(Vec<Vitals>);
     impl View for Fixed {
@@ -198,12 +245,12 @@ mod tests {
     fn run(
         table: &RouteTable,
         narrow: &Narrow<'_>,
-        view: &Fixed,
+        view: &impl View,
         entropy: u64,
     ) -> Result<u16, NoCandidate> {
         let group = table.group(GroupIx(0)).unwrap();
-        pick(group, table.settings(), narrow, view, time::now(), entropy)
-            .map(|member| member.deployment.0)
+        let scene = Scene { view, shape: Shape::default(), now: time::now(), entropy };
+        pick(group, table.settings(), narrow, &scene).map(|member| member.deployment.0)
     }
 
     #[test]
@@ -247,6 +294,63 @@ mod tests {
             run(&table, &narrow(), &Fixed(vec![busy(2), busy(2)]), 0),
             Err(NoCandidate::AllBusy)
         );
+    }
+
+    /// Which limit keeps all away, or who is picked; each deployment has used as much as is said.
+    #[track_caller]
+    fn check_limits(
+        settings: Settings,
+        narrow: &Narrow<'_>,
+        requests: &[u64],
+        want: Result<u16, Limit>,
+    ) {
+        let mut world = World::default();
+        for (at, requests) in (0..).zip(requests) {
+            world.set_used(at, Used { requests: *requests, tokens: 0 });
+        }
+        let count = u16::try_from(requests.len()).unwrap();
+        let table = members_with(count, |_, member| member.rpm = Some(2.0), settings);
+        match (run(&table, narrow, &world, 0), want) {
+            (Err(NoCandidate::AllLimited(got)), Err(want)) => assert_eq!(got.limit, want),
+            (got, want) => assert_eq!(got.ok(), want.ok()),
+        }
+    }
+
+    #[test]
+    fn who_is_over_its_rate_is_passed_over_where_rates_are_limits() {
+        let enforcing = || Settings { rates: Rates::Limits, ..Settings::default() };
+        check_limits(enforcing(), &narrow(), &[2, 1], Ok(1));
+        check_limits(enforcing(), &narrow(), &[2, 2], Err(Limit::Requests));
+        check_limits(enforcing(), &narrow(), &[2], Err(Limit::Requests));
+        let only = Narrow { only: Some(DeploymentIx(0)), ..narrow() };
+        check_limits(enforcing(), &only, &[2, 1], Err(Limit::Requests));
+        check_limits(Settings::default(), &narrow(), &[2], Ok(0));
+        check_limits(Settings::default(), &only, &[2, 1], Ok(0));
+        let cheapest = || Settings { strategy: Strategy::Cost, ..Settings::default() };
+        check_limits(cheapest(), &narrow(), &[2, 1], Ok(1));
+        check_limits(cheapest(), &narrow(), &[2, 2], Err(Limit::Requests));
+        check_limits(cheapest(), &only, &[2, 1], Ok(0));
+    }
+
+    #[test]
+    fn of_several_limits_the_first_to_end_is_told() {
+        let mut world = World::default();
+        let later = |seconds| world.now + Duration::from_secs(seconds);
+        let spent = |seconds| Spent { amount: PicoUsd(9), until: later(seconds) };
+        let (first, second) = (spent(90), spent(30));
+        world.set_spent(0, Payer::Deployment, first);
+        world.set_spent(1, Payer::Deployment, second);
+        let budget = Some(Budget { most: PicoUsd(9), period: Duration::from_secs(99) });
+        let table = members(2, |_, member| member.budget = budget);
+        let exceeded = |of: u16, until| {
+            let of = DeploymentIx(of);
+            Err(NoCandidate::AllLimited(Exceeded { limit: Limit::DeploymentBudget, of, until }))
+        };
+        assert_eq!(run(&table, &narrow(), &world, 0), exceeded(1, second.until));
+        let only = Narrow { only: Some(DeploymentIx(0)), ..narrow() };
+        assert_eq!(run(&table, &only, &world, 0), exceeded(0, first.until));
+        let table = members(2, |at, member| member.budget = budget.filter(|_| at == 1));
+        assert_eq!(run(&table, &narrow(), &world, u64::MAX), Ok(0));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::lexicon::{DeploymentIx, GroupIx, Substitute};
+use super::budget::Budget;
+use super::strategy::Strategy;
+use crate::lexicon::{DeploymentIx, GroupIx, PicoUsd, Substitute};
 
 /// What routing may know about one deployment from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,10 +14,18 @@ pub struct Member {
     pub deployment: DeploymentIx,
     /// `weight`: its share under simple-shuffle.
     pub weight: Option<f64>,
-    /// `rpm`: the share where nobody has a weight.
+    /// `rpm`: the share where nobody has a weight; a limit where [`Settings::minds_limits`].
     pub rpm: Option<f64>,
-    /// `tpm`: the share where nobody has a weight or an rpm.
+    /// `tpm`: the share where nobody has a weight or an rpm; a limit likewise.
     pub tpm: Option<f64>,
+    /// The price of a token of the prompt; `None` where nobody knows it.
+    pub input_cost: Option<PicoUsd>,
+    /// The price of a token of the answer.
+    pub output_cost: Option<PicoUsd>,
+    /// `max_budget` and `budget_duration`.
+    pub budget: Option<Budget>,
+    /// What `provider_budget_config` says of its provider.
+    pub provider_budget: Option<Budget>,
     /// `order`: the lowest order that is left is used.
     pub order: Option<i64>,
     /// `tags`.
@@ -42,6 +52,10 @@ impl Member {
             weight: None,
             rpm: None,
             tpm: None,
+            input_cost: None,
+            output_cost: None,
+            budget: None,
+            provider_budget: None,
             order: None,
             tags: Vec::new(),
             timeout: None,
@@ -117,6 +131,29 @@ pub struct Settings {
     pub enable_tag_filtering: bool,
     /// `tag_filtering_match_any`; true by default.
     pub tag_filtering_match_any: bool,
+    /// `routing_strategy` and `routing_strategy_args`.
+    pub strategy: Strategy,
+    /// `enforce_model_rate_limits` among `optional_pre_call_checks`; by default they are shares.
+    pub rates: Rates,
+    /// `provider_budget_config`, by the prefix of the provider.
+    pub provider_budgets: BTreeMap<Box<str>, Budget>,
+}
+
+/// What `rpm` and `tpm` mean where the strategy says nothing about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rates {
+    /// No deployment is asked for more.
+    Limits,
+    /// They are weights, where there are no others.
+    #[default]
+    Shares,
+}
+
+impl Settings {
+    /// Whether `rpm` and `tpm` are limits, and not shares alone.
+    pub const fn minds_limits(&self) -> bool {
+        matches!(self.rates, Rates::Limits) || self.strategy.minds_limits()
+    }
 }
 
 impl Default for Settings {
@@ -139,6 +176,9 @@ impl Default for Settings {
             disable_cooldowns: false,
             enable_tag_filtering: false,
             tag_filtering_match_any: true,
+            strategy: Strategy::default(),
+            rates: Rates::default(),
+            provider_budgets: BTreeMap::new(),
         }
     }
 }
@@ -184,6 +224,7 @@ pub struct RouteTable {
     patterns: Vec<GroupIx>,
     groups: Vec<Group>,
     hidden: Vec<Box<str>>,
+    weighs_prompts: bool,
     settings: Settings,
 }
 
@@ -197,6 +238,8 @@ impl RouteTable {
             patterns: Vec::new(),
             groups: Vec::new(),
             hidden: Vec::new(),
+            weighs_prompts: settings.strategy.weighs_prompts()
+                || settings.minds_limits() && entries.iter().any(|(.., it)| it.tpm.is_some()),
             settings,
         };
         for (name, id, member) in entries {
@@ -219,6 +262,11 @@ impl RouteTable {
     /// The settings it was compiled with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether picks need to know about how many tokens a prompt has.
+    pub const fn weighs_prompts(&self) -> bool {
+        self.weighs_prompts
     }
 
     /// One group.

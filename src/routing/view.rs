@@ -1,8 +1,10 @@
 //! All that routing may know about the deployments at this moment.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::lexicon::DeploymentIx;
+use smallvec::SmallVec;
+
+use crate::lexicon::{DeploymentIx, PicoUsd, Tokens};
 
 /// The state of one deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,8 +22,91 @@ impl Vitals {
     }
 }
 
-/// The state of all deployments.
+/// What the samples of a deployment measure. One is never compared with the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// From a call to the first content of its stream.
+    FirstToken,
+    /// What each token of a whole answer took; all of it where the answer has no tokens.
+    PerToken,
+}
+
+/// One try that is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// What was measured, in seconds; `None` where the try failed.
+    pub seconds: Option<f64>,
+    /// How long ago that was.
+    pub age: Duration,
+}
+
+/// The newest samples of a deployment, the newest first.
+pub type Samples = SmallVec<[Sample; 10]>;
+
+/// What was asked of a deployment within some time, calls that run included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Used {
+    /// Tries, failed ones too.
+    pub requests: u64,
+    /// Tokens of answers, and the estimated prompts of calls that run.
+    pub tokens: Tokens,
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Tries.
+    Requests,
+    /// Tokens.
+    Tokens,
+}
+
+/// Whose money a budget is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payer {
+    /// One deployment.
+    Deployment,
+    /// All deployments of its provider.
+    Provider,
+}
+
+/// What was spent in the current window of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// How much.
+    pub amount: PicoUsd,
+    /// When the window ends and the sum begins anew.
+    pub until: Instant,
+}
+
+/// The state of all deployments. What a view does not keep, it says nothing about.
 pub trait View {
     /// The state of one; the default for a position it does not know.
     fn vitals(&self, of: DeploymentIx) -> Vitals;
+
+    /// What was used in the last `window`, a minute at most.
+    fn used(&self, _of: DeploymentIx, _window: Duration, _now: Instant) -> Used {
+        Used::default()
+    }
+
+    /// When no more than `most` is left of what was used in the last minute, if nothing is added.
+    fn eases(&self, _of: DeploymentIx, _what: Counted, _most: u64, now: Instant) -> Instant {
+        now
+    }
+
+    /// The newest `most` samples of one measure.
+    fn samples(
+        &self,
+        _of: DeploymentIx,
+        _measure: Measure,
+        _most: usize,
+        _now: Instant,
+    ) -> Samples {
+        Samples::new()
+    }
+
+    /// What was spent; `None` where nothing was since the last window ended.
+    fn spent(&self, _of: DeploymentIx, _payer: Payer, _now: Instant) -> Option<Spent> {
+        None
+    }
 }

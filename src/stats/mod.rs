@@ -3,42 +3,76 @@
 //! Rows are keyed by the deployment's id and live outside the snapshot, so that they survive a
 //! reload. Reading never writes and nothing here waits.
 
+mod minute;
+mod purse;
+mod recent;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::lexicon::{DeploymentIx, Failure};
+use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
 use crate::routing::cooldown::{Evidence, judge};
+use crate::routing::strategy::lowest_latency;
+use crate::routing::view::{Counted, Measure, Payer, Samples, Spent, Used};
 use crate::routing::{Group, Member, Settings, View, Vitals};
+use minute::{MINUTE, Minute};
+use purse::Purse;
+use recent::Recent;
 
 /// The rows of all deployments that there are or were.
 #[derive(Debug)]
 pub struct StatsTable {
     epoch: Instant,
-    rows: Mutex<HashMap<Box<str>, Arc<Row>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    rows: HashMap<Box<str>, Arc<Row>>,
+    /// What each provider was paid.
+    providers: HashMap<Box<str>, Arc<Purse>>,
+}
+
+/// A deployment as the configuration names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The prefix of its provider.
+    pub provider: &'a str,
+    /// How long a window of its budget is; `None` where it has none.
+    pub budget_period: Option<Duration>,
+    /// The same for its provider.
+    pub provider_budget_period: Option<Duration>,
 }
 
 impl StatsTable {
     /// An empty table. Times are kept relative to `now`.
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, rows: Mutex::default() }
+        Self { epoch: now, known: Mutex::default() }
     }
 
-    /// The rows of one snapshot, in the order of `ids`. A known id keeps its row; rows of ids
-    /// that are not named any more go as soon as no request holds them.
-    pub fn rows<'i>(&self, ids: impl Iterator<Item = &'i str>) -> Rows {
-        let mut known = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The rows of one snapshot, in its order. A known id keeps its row unless it is now another
+    /// provider's; rows of ids that are not named any more go as soon as no request holds them.
+    pub fn rows<'n>(&self, named: impl Iterator<Item = Named<'n>>) -> Rows {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = HashMap::new();
-        let rows = ids
-            .map(|id| {
-                let row = known.remove(id).unwrap_or_else(|| Arc::new(Row::new(self.epoch)));
-                next.insert(id.into(), row.clone());
-                row
-            })
-            .collect();
-        *known = next;
-        Rows(rows)
+        let rows = named.map(|named| {
+            // Providers stay when nobody names them: what they were paid is not undone by that.
+            let provider = known.providers.entry(named.provider.into()).or_default().clone();
+            provider.set_period(named.provider_budget_period);
+            let row = (known.rows.remove(named.id))
+                .filter(|row| Arc::ptr_eq(&row.provider, &provider))
+                .unwrap_or_else(|| Arc::new(Row::new(self.epoch, provider)));
+            row.own.set_period(named.budget_period);
+            next.insert(named.id.into(), row.clone());
+            row
+        });
+        let rows = Rows(rows.collect());
+        known.rows = next;
+        rows
     }
 }
 
@@ -57,6 +91,49 @@ impl View for Rows {
     fn vitals(&self, of: DeploymentIx) -> Vitals {
         self.get(of).map_or_else(Vitals::default, |row| row.vitals())
     }
+
+    fn used(&self, of: DeploymentIx, window: Duration, now: Instant) -> Used {
+        self.get(of).map_or_else(Used::default, |row| row.used(window, now))
+    }
+
+    fn eases(&self, of: DeploymentIx, what: Counted, most: u64, now: Instant) -> Instant {
+        self.get(of).map_or(now, |row| row.epoch + row.last_minute.eases(what, most, row.time(now)))
+    }
+
+    fn samples(&self, of: DeploymentIx, measure: Measure, most: usize, now: Instant) -> Samples {
+        let Some(row) = self.get(of) else { return Samples::new() };
+        match measure {
+            Measure::FirstToken => row.first_tokens.newest(most, row.time(now)),
+            Measure::PerToken => row.per_token.newest(most, row.time(now)),
+        }
+    }
+
+    fn spent(&self, of: DeploymentIx, payer: Payer, now: Instant) -> Option<Spent> {
+        let row = self.get(of)?;
+        let purse = match payer {
+            Payer::Deployment => &row.own,
+            Payer::Provider => &row.provider,
+        };
+        let (amount, ends) = purse.spent(row.time(now))?;
+        Some(Spent { amount, until: row.epoch + ends })
+    }
+}
+
+/// A good answer, as the statistics see it: what one try used, took and cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it was streamed.
+    pub stream: bool,
+    /// Tokens of the prompt; zero where nobody told and nothing was estimated.
+    pub prompt_tokens: Tokens,
+    /// Tokens of the answer.
+    pub completion_tokens: Tokens,
+    /// From the call to the first event with content; `None` where it was not streamed.
+    pub first_token: Option<Duration>,
+    /// From the call to the last byte.
+    pub took: Duration,
+    /// What it cost; `None` where no price is known.
+    pub cost: Option<PicoUsd>,
 }
 
 /// The live numbers of one deployment.
@@ -69,19 +146,29 @@ pub struct Row {
     minute: Window,
     /// Failures within the cooldown time, for `allowed_fails`.
     recent: Window,
+    /// Estimated tokens of the prompts of tries that run.
+    pending: AtomicU64,
+    last_minute: Minute,
+    first_tokens: Recent,
+    per_token: Recent,
+    own: Purse,
+    provider: Arc<Purse>,
 }
 
-/// The counts of `LiteLLM`'s percentage rule are kept for this long.
-const MINUTE: Duration = Duration::from_secs(60);
-
 impl Row {
-    fn new(epoch: Instant) -> Self {
+    fn new(epoch: Instant, provider: Arc<Purse>) -> Self {
         Self {
             epoch,
             in_flight: AtomicU32::new(0),
             cooling_until: AtomicU64::new(0),
             minute: Window::default(),
             recent: Window::default(),
+            pending: AtomicU64::new(0),
+            last_minute: Minute::default(),
+            first_tokens: Recent::default(),
+            per_token: Recent::default(),
+            own: Purse::default(),
+            provider,
         }
     }
 
@@ -94,15 +181,44 @@ impl Row {
         }
     }
 
-    /// Counts a try as running until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
+    fn used(&self, window: Duration, now: Instant) -> Used {
+        let mut used = self.last_minute.used(window, self.time(now));
+        used.tokens = used.tokens.saturating_add(self.pending.load(Ordering::Relaxed));
+        used
+    }
+
+    /// Counts a try, as running until the guard is dropped, and so long its prompt as used.
+    pub fn enter(self: &Arc<Self>, prompt_tokens: Tokens, now: Instant) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
+        self.pending.fetch_add(prompt_tokens, Ordering::Relaxed);
+        self.last_minute.request(self.time(now));
+        InFlight { row: self.clone(), prompt_tokens }
     }
 
     /// Counts a success.
-    pub fn succeeded(&self, now: Instant) {
+    pub fn succeeded(&self, answer: &Answer, now: Instant) {
         self.minute.at(self.micros(now), MINUTE).0.fetch_add(1, Ordering::Relaxed);
+        if answer.stream {
+            if let Some(first_token) = answer.first_token {
+                self.first_tokens.push(Some(first_token.as_secs_f64()), self.time(now));
+            }
+        } else {
+            #[expect(clippy::cast_precision_loss, reason = "no answer has so many tokens")]
+            let tokens = answer.completion_tokens.max(1) as f64;
+            self.per_token.push(Some(answer.took.as_secs_f64() / tokens), self.time(now));
+        }
+        let tokens = answer.prompt_tokens.saturating_add(answer.completion_tokens);
+        self.charged(tokens, answer.cost, now);
+    }
+
+    /// Counts what was used and spent, for an answer that broke off too.
+    pub fn charged(&self, tokens: Tokens, cost: Option<PicoUsd>, now: Instant) {
+        let time = self.time(now);
+        self.last_minute.tokens(tokens, time);
+        if let Some(cost) = cost {
+            self.own.add(cost, time);
+            self.provider.add(cost, time);
+        }
     }
 
     /// Counts a failure and applies routing's cooldown rule. Says how long the deployment gets
@@ -115,6 +231,10 @@ impl Row {
         callers_timeout: bool,
         now: Instant,
     ) -> Option<Duration> {
+        if lowest_latency::is_penalized(failure.class) && !callers_timeout {
+            self.first_tokens.push(None, self.time(now));
+            self.per_token.push(None, self.time(now));
+        }
         let micros = self.micros(now);
         let (successes, fails) = self.minute.at(micros, MINUTE);
         let kept = member.cooldown_time.unwrap_or(settings.cooldown_time);
@@ -137,8 +257,11 @@ impl Row {
     }
 
     fn micros(&self, now: Instant) -> u64 {
-        let micros = now.saturating_duration_since(self.epoch).as_micros();
-        u64::try_from(micros).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.time(now).as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn time(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.epoch)
     }
 }
 
@@ -172,18 +295,22 @@ impl Window {
 /// A running try. The count falls when this is dropped, whatever happened.
 #[must_use = "the try counts as running while this lives"]
 #[derive(Debug)]
-pub struct InFlight(Arc<Row>);
+pub struct InFlight {
+    row: Arc<Row>,
+    prompt_tokens: Tokens,
+}
 
 impl InFlight {
     /// The row it counts in.
     pub fn row(&self) -> &Arc<Row> {
-        &self.0
+        &self.row
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.row.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.row.pending.fetch_sub(self.prompt_tokens, Ordering::Relaxed);
     }
 }
 
@@ -198,16 +325,116 @@ mod tests {
         RouteTable::build((0..count).map(entry).collect(), settings)
     }
 
+    /// Rows of deployments of the provider `p` with budgets of a minute.
+    fn rows(table: &StatsTable, ids: &[&str]) -> Rows {
+        rows_of(table, ids, "p")
+    }
+
+    fn rows_of(table: &StatsTable, ids: &[&str], provider: &str) -> Rows {
+        let (budget_period, provider_budget_period) = (Some(MINUTE), Some(MINUTE));
+        table.rows(ids.iter().map(|id| Named {
+            id,
+            provider,
+            budget_period,
+            provider_budget_period,
+        }))
+    }
+
+    const FIRST: DeploymentIx = DeploymentIx(0);
+    const SECOND: DeploymentIx = DeploymentIx(1);
+
+    fn answer() -> Answer {
+        Answer {
+            stream: false,
+            prompt_tokens: 30,
+            completion_tokens: 10,
+            first_token: None,
+            took: Duration::from_secs(2),
+            cost: Some(PicoUsd(7)),
+        }
+    }
+
     #[test]
     fn a_row_survives_a_reload_and_an_unnamed_one_goes() {
-        let table = StatsTable::new(time::now());
-        let before = table.rows(["a", "b"].into_iter());
-        let running = before.get(DeploymentIx(1)).unwrap().enter();
-        let after = table.rows(["b", "c"].into_iter());
-        assert_eq!(after.vitals(DeploymentIx(0)).in_flight, 1);
+        let now = time::now();
+        let table = StatsTable::new(now);
+        let before = rows(&table, &["a", "b"]);
+        let running = before.get(SECOND).unwrap().enter(0, now);
+        before.get(SECOND).unwrap().succeeded(&answer(), now);
+        let after = rows(&table, &["b", "c"]);
+        assert_eq!(after.vitals(FIRST).in_flight, 1);
+        assert_eq!(after.used(FIRST, MINUTE, now), Used { requests: 1, tokens: 40 });
+        assert_eq!(after.samples(FIRST, Measure::PerToken, 9, now).len(), 1);
+        assert_eq!(after.spent(FIRST, Payer::Deployment, now).unwrap().amount, PicoUsd(7));
         drop(running);
-        assert_eq!(after.vitals(DeploymentIx(0)).in_flight, 0);
-        assert!(!table.rows.lock().unwrap().contains_key("a"));
+        assert_eq!(after.vitals(FIRST).in_flight, 0);
+        assert!(!table.known.lock().unwrap().rows.contains_key("a"));
+    }
+
+    #[test]
+    fn a_provider_is_paid_by_all_its_deployments() {
+        let now = time::now();
+        let table = StatsTable::new(now);
+        let rows = rows(&table, &["a", "b"]);
+        rows.get(FIRST).unwrap().charged(0, Some(PicoUsd(5)), now);
+        rows.get(SECOND).unwrap().charged(0, Some(PicoUsd(6)), now);
+        let spent = |of, payer| rows.spent(of, payer, now).map(|spent| spent.amount.0);
+        assert_eq!(spent(FIRST, Payer::Provider), Some(11));
+        assert_eq!(spent(SECOND, Payer::Provider), Some(11));
+        assert_eq!(spent(SECOND, Payer::Deployment), Some(6));
+        let moved = rows_of(&table, &["a"], "q");
+        assert_eq!(moved.spent(FIRST, Payer::Provider, now), None);
+        assert_eq!(moved.spent(FIRST, Payer::Deployment, now), None);
+    }
+
+    #[test]
+    fn a_prompt_counts_while_its_try_runs_and_its_answer_afterwards() {
+        let now = time::now();
+        let rows = rows(&StatsTable::new(now), &["a"]);
+        let row = rows.get(FIRST).unwrap();
+        let running = row.enter(25, now);
+        assert_eq!(rows.used(FIRST, MINUTE, now), Used { requests: 1, tokens: 25 });
+        row.succeeded(&answer(), now);
+        drop(running);
+        assert_eq!(rows.used(FIRST, MINUTE, now), Used { requests: 1, tokens: 40 });
+        drop(row.enter(25, now));
+        assert_eq!(rows.used(FIRST, MINUTE, now), Used { requests: 2, tokens: 40 });
+    }
+
+    #[test]
+    fn streams_and_whole_answers_are_measured_apart() {
+        let now = time::now();
+        let rows = rows(&StatsTable::new(now), &["a"]);
+        let row = rows.get(FIRST).unwrap();
+        row.succeeded(&answer(), now);
+        let first_token = Some(Duration::from_millis(500));
+        row.succeeded(&Answer { stream: true, first_token, ..answer() }, now);
+        row.succeeded(&Answer { completion_tokens: 0, ..answer() }, now);
+        let got = |measure| -> Vec<_> {
+            let samples = rows.samples(FIRST, measure, 9, now);
+            samples.iter().map(|it| (it.seconds.unwrap() * 1000.0).round()).collect()
+        };
+        assert_eq!(got(Measure::FirstToken), [500.0]);
+        assert_eq!(got(Measure::PerToken), [2000.0, 200.0]);
+    }
+
+    #[test]
+    fn a_failure_is_a_sample_unless_the_request_is_to_blame() {
+        let now = time::now();
+        let routes = group_of(2, Settings::default());
+        let group = routes.group(GroupIx(0)).unwrap();
+        let rows = rows(&StatsTable::new(now), &["a"]);
+        let row = rows.get(FIRST).unwrap();
+        let fail = |class, callers_timeout| {
+            let who = (group, &group.members[0]);
+            row.failed(routes.settings(), who, &Failure::new(class, 500), callers_timeout, now);
+            rows.samples(FIRST, Measure::FirstToken, 9, now).len()
+        };
+        assert_eq!(fail(Class::Connection, false), 1);
+        assert_eq!(fail(Class::BadRequest, false), 1);
+        assert_eq!(fail(Class::Timeout, true), 1);
+        assert_eq!(fail(Class::Timeout, false), 2);
+        assert_eq!(rows.samples(FIRST, Measure::PerToken, 1, now)[0].seconds, None);
     }
 
     #[test]
@@ -215,7 +442,7 @@ mod tests {
         let now = time::now();
         let routes = group_of(2, Settings::default());
         let group = routes.group(GroupIx(0)).unwrap();
-        let rows = StatsTable::new(now).rows(["a", "b"].into_iter());
+        let rows = rows(&StatsTable::new(now), &["a", "b"]);
         let row = rows.get(DeploymentIx(0)).unwrap();
         let failure = Failure::new(Class::RateLimit, 429);
         let pause = row.failed(routes.settings(), (group, &group.members[0]), &failure, false, now);
@@ -232,7 +459,7 @@ mod tests {
         let start = time::now();
         let routes = group_of(2, Settings::default());
         let group = routes.group(GroupIx(0)).unwrap();
-        let rows = StatsTable::new(start).rows(["a", "b"].into_iter());
+        let rows = rows(&StatsTable::new(start), &["a", "b"]);
         let row = rows.get(DeploymentIx(0)).unwrap();
         let failure = Failure::new(Class::InternalServer, 500);
         let fail = |second| {

@@ -1,6 +1,6 @@
 //! `simple-shuffle`: at random, in proportion to what the configuration says.
 
-use super::super::chance::unit;
+use super::super::chance::{one_of, unit};
 use super::super::table::Member;
 use super::Candidates;
 
@@ -24,14 +24,7 @@ pub(in crate::routing) fn choose<'g>(left: &Candidates<'g>, entropy: u64) -> Opt
             return found.or(last).copied();
         }
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a position in a short list"
-    )]
-    let at = (point * left.len() as f64) as usize;
-    left.get(at.min(left.len().saturating_sub(1))).copied()
+    one_of(left, entropy)
 }
 
 #[cfg(test)]

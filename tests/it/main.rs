@@ -9,6 +9,7 @@ mod readme;
 mod records;
 mod reload;
 mod shutdown;
+mod strategy;
 mod support;
 mod translate;
 mod transport;

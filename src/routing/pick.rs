@@ -54,11 +54,7 @@ pub fn pick<'g>(
     if let Some(only) = narrow.only {
         let named = group.members.iter().find(|member| member.deployment == only);
         let named = named.filter(|member| !narrow.excluded.contains(&member.deployment));
-        return named.ok_or(NoCandidate::Exhausted).and_then(|member| {
-            let limited = settings.rates == Rates::Limits;
-            within(member, budget::exceeded(member, scene.view, scene.now))?;
-            within(member, limited.then(|| limit::exceeded(member, scene)).flatten())
-        });
+        return by_name(named.ok_or(NoCandidate::Exhausted)?, settings, scene);
     }
     if let [member] = group.members.as_slice()
         && narrow.order.is_none()
@@ -67,18 +63,7 @@ pub fn pick<'g>(
         return alone(member, group, settings, narrow, scene);
     }
     let mut left: Candidates<'g> = group.members.iter().collect();
-    let mut soonest: Option<Instant> = None;
-    left.retain(|member| {
-        let vitals = scene.view.vitals(member.deployment);
-        let cooling = vitals.is_cooling(scene.now) && !group.wildcard;
-        if cooling {
-            soonest = soonest.min(vitals.cooling_until).or(vitals.cooling_until);
-        }
-        !cooling
-    });
-    if left.is_empty() {
-        return Err(soonest.map_or(NoCandidate::Exhausted, NoCandidate::AllCooling));
-    }
+    by_cooldown(&mut left, group, scene)?;
     by_limit(&mut left, |member| budget::exceeded(member, scene.view, scene.now))?;
     if settings.enable_tag_filtering {
         by_tags(&mut left, settings, narrow.tags)?;
@@ -99,6 +84,19 @@ pub fn pick<'g>(
         left.retain(|member| !narrow.avoided.contains(&member.deployment));
     }
     settings.strategy.choose(&left, scene).ok_or(NoCandidate::Exhausted)
+}
+
+/// A deployment that was asked for by its id.
+fn by_name<'g>(
+    member: &'g Member,
+    settings: &Settings,
+    scene: &Scene<'_, impl View>,
+) -> Result<&'g Member, NoCandidate> {
+    within(member, budget::exceeded(member, scene.view, scene.now))?;
+    match settings.rates {
+        Rates::Limits => within(member, limit::exceeded(member, scene)),
+        Rates::Shares => Ok(member),
+    }
 }
 
 /// The common case of one deployment, without lists.
@@ -127,6 +125,27 @@ fn alone<'g>(
 
 fn within(member: &Member, exceeded: Option<Exceeded>) -> Result<&Member, NoCandidate> {
     exceeded.map_or(Ok(member), |exceeded| Err(NoCandidate::AllLimited(exceeded)))
+}
+
+/// Drops those who are in cooldown.
+fn by_cooldown(
+    left: &mut Candidates<'_>,
+    group: &Group,
+    scene: &Scene<'_, impl View>,
+) -> Result<(), NoCandidate> {
+    let mut soonest: Option<Instant> = None;
+    left.retain(|member| {
+        let vitals = scene.view.vitals(member.deployment);
+        let cooling = vitals.is_cooling(scene.now) && !group.wildcard;
+        if cooling {
+            soonest = soonest.min(vitals.cooling_until).or(vitals.cooling_until);
+        }
+        !cooling
+    });
+    if left.is_empty() {
+        return Err(soonest.map_or(NoCandidate::Exhausted, NoCandidate::AllCooling));
+    }
+    Ok(())
 }
 
 /// Drops those who have used up a limit.

@@ -39,7 +39,8 @@ impl Recent {
         let (newer, older) = self.slots.split_at(next % MOST_SAMPLES);
         (newer.iter().rev().chain(older.iter().rev()))
             .map(|slot| slot.load(Ordering::Relaxed))
-            .take_while(|sample| *sample != 0)
+            // Also the place of a sample that is being written.
+            .filter(|sample| *sample != 0)
             .take(most)
             .map(|sample| read(sample, now))
             .collect()

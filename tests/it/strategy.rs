@@ -217,6 +217,58 @@ async fn the_request_beyond_an_enforced_rate_is_refused_also_after_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_come_together_do_not_pass_an_enforced_rate_together() {
+    let upstream = provider(SLOW).await;
+    let text = config(ENFORCE, &[(&upstream, ", rpm: 5, max_parallel_requests: 100")]);
+    let sidecar = Start::with(text).ready().await;
+    let mut wires = Vec::new();
+    for _ in 0..20 {
+        let mut wire = sidecar.wire().await;
+        wire.send(chat::plain("gpt")).await;
+        wires.push(wire);
+    }
+    let mut answered = 0;
+    for mut wire in wires {
+        let answer = wire.answer().await;
+        if answer.status() == 200 {
+            answered += 1;
+        } else {
+            check_refused(&answer, "rpm of 5", 61);
+        }
+    }
+    assert_eq!((answered, upstream.requests().len()), (5, 5));
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_broke_off_is_paid_for() {
+    let price = ", input_cost_per_token: 0.01, output_cost_per_token: 0.01";
+    let router = "provider_budget_config: {openai: {budget_limit: 0.01, time_period: 1h}}";
+    let begun = || {
+        let words = (0..3).map(|word| send(chat::delta(&format!("w{word} "))));
+        [send(chat::STREAM_HEAD)].into_iter().chain(words)
+    };
+    let broken =
+        Upstream::start(move |_| serve(move |_| begun().chain([Step::Close]).collect())).await;
+    let sidecar = Start::with(config(router, &[(&broken, price)])).ready().await;
+    let answer = sidecar.ask(chat::streamed("gpt")).await;
+    assert!(answer.body.contains("w2") && !answer.is_done(), "{answer:?}");
+    check_refused(&sidecar.ask(chat::plain("gpt")).await, "its provider openai", 3600);
+    sidecar.stop().await;
+
+    // It goes on and on, and the client leaves.
+    let endless = Upstream::start(move |_| serve(move |_| begun().collect())).await;
+    let sidecar = Start::with(config(router, &[(&endless, price)])).ready().await;
+    let mut wire = sidecar.wire().await;
+    wire.send(chat::streamed("gpt")).await;
+    wire.until_text("w2").await;
+    drop(wire);
+    sidecar.recorded(1).await;
+    check_refused(&sidecar.ask(chat::plain("gpt")).await, "its provider openai", 3600);
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn enforced_tokens_are_refused_and_lead_to_others_first() {
     let (one, other) = (expensive(60).await, provider(Duration::ZERO).await);
     let mut text = config(

@@ -127,6 +127,37 @@ async fn a_provider_that_fails_quickly_does_not_look_fast() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_never_answers_does_not_get_every_call() {
+    let silent = Upstream::start(|_| serve(|_| Vec::new())).await;
+    let good = provider(Duration::ZERO).await;
+    let text = config("routing_strategy: latency-based-routing", &[(&silent, ""), (&good, "")]);
+    let sidecar = Start::with(text).ready().await;
+    // Chance decides who is asked first; then it is the other's turn.
+    for call in 1..=2 {
+        let mut wire = sidecar.wire().await;
+        wire.send(chat::plain("gpt")).await;
+        until("the call at a provider", async || {
+            (counts(&[&silent, &good]).iter().sum::<usize>() == call).then_some(())
+        })
+        .await;
+        if good.requests().len() == call {
+            assert_eq!(wire.answer().await.status(), 200);
+        } else {
+            // Who waits in vain leaves.
+            drop(wire);
+            break;
+        }
+    }
+    until("the call to be given up", async || {
+        (sidecar.metrics().await.of("pillion_tries_in_flight") == 0).then_some(())
+    })
+    .await;
+    ask(&sidecar, chat::plain("gpt"), 5).await;
+    assert_eq!(silent.requests().len(), 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_least_busy_gets_the_next_call() {
     let gate = Gate::shut();
     let held = || {

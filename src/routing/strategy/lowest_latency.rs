@@ -2,8 +2,9 @@
 //!
 //! A stream is routed by the time to the first token, a whole answer by the time per token; the
 //! two are never compared. Who was never asked is asked first, by one call at a time, since until
-//! its answer nothing speaks for sending it more. A failure counts as a very slow answer, but not
-//! for long: else nobody would ever find out that it is over.
+//! its answer nothing speaks for sending it more; and by one a minute where callers lose patience
+//! before it answers. A failure counts as a very slow answer, but not for long: else nobody would
+//! ever find out that it is over.
 
 use std::time::Duration;
 
@@ -61,10 +62,7 @@ impl LowestLatency {
         for &member in left {
             match self.latency(member, scene) {
                 Some(latency) => known.push((member, latency)),
-                None if scene.view.vitals(member.deployment).in_flight == 0 => {
-                    unexplored.push(member);
-                }
-                // Its first answer is on the way.
+                None if is_worth_a_call(member, scene) => unexplored.push(member),
                 None => {}
             }
         }
@@ -97,6 +95,20 @@ impl LowestLatency {
         }
     }
 }
+
+/// Whether a call may find out about a member of which nothing is known. Not while one does, nor
+/// soon after one that led to no answer of any kind.
+fn is_worth_a_call(member: &Member, scene: &Scene<'_, impl View>) -> bool {
+    let (view, of, now) = (scene.view, member.deployment, scene.now);
+    let answers = |measure| !view.samples(of, measure, 1, now).is_empty();
+    view.vitals(of).in_flight == 0
+        && (view.used(of, AGAIN_AFTER, now).requests == 0
+            || answers(Measure::FirstToken)
+            || answers(Measure::PerToken))
+}
+
+/// How long a deployment that gave no answer is let alone, where others are known.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 #[expect(clippy::cast_precision_loss, reason = "a short list")]
 fn mean(seconds: &[f64]) -> Option<f64> {
@@ -143,7 +155,7 @@ mod tests {
     use super::super::{Shape, Strategy};
     use super::*;
     use crate::routing::fixture::{World, members};
-    use crate::routing::view::Sample;
+    use crate::routing::view::{Sample, Used};
 
     const STREAM: Shape = Shape { stream: true, prompt_tokens: 0 };
     const WHOLE: Shape = Shape { stream: false, prompt_tokens: 0 };
@@ -191,6 +203,20 @@ mod tests {
         world.set_busy(2, 1);
         assert_eq!(world.chosen(strategy, &three, WHOLE), [0]);
         assert_eq!(world.chosen(strategy, &three[1..], WHOLE), [1, 2]);
+    }
+
+    #[test]
+    fn who_was_asked_and_gave_no_answer_is_let_alone_for_a_minute() {
+        let strategy = Strategy::LowestLatency(LowestLatency::default());
+        let asked = Used { requests: 1, tokens: 0 };
+        let mut world = World::default();
+        world.set_took(0, Measure::PerToken, &[0.5]);
+        world.set_used(1, asked);
+        assert_eq!(world.chosen(strategy, &members(2), WHOLE), [0]);
+        assert_eq!(world.chosen(strategy, &members(2)[1..], WHOLE), [1]);
+        // It answers streams, so that it may be asked for something else too.
+        world.set_took(1, Measure::FirstToken, &[0.5]);
+        assert_eq!(world.chosen(strategy, &members(2), WHOLE), [1]);
     }
 
     #[test]

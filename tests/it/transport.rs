@@ -85,7 +85,6 @@ async fn a_connection_that_was_idle_for_too_long_is_closed_and_not_used_again() 
         assert!(whole.starts_with(b"{"), "{whole:?}");
     };
     call().await;
-    call().await;
     assert_eq!((connections.open(), connections.opened()), (1, 1));
     let pruning = client.clone().prune();
     let closed = async {

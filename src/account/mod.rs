@@ -69,11 +69,8 @@ pub struct Record {
     pub class: Option<Class>,
     /// Calls made to deployments.
     pub tries: u32,
-    /// Those calls that are over, in the order in which they ended.
+    /// Those calls that are over, in the order in which they ended; all, when the record is.
     pub attempts: SmallVec<[Try; 2]>,
-    /// Whether a call is running; in a finished record, whether one was cut off because the
-    /// client went away.
-    pub calling: bool,
     /// Tries after a failed one in the same group.
     pub retries: u32,
     /// Other groups asked after one had failed.
@@ -108,7 +105,6 @@ impl Record {
             class: None,
             tries: 0,
             attempts: SmallVec::new(),
-            calling: false,
             retries: 0,
             fallbacks: 0,
             first_token: None,
@@ -127,12 +123,40 @@ pub struct Try {
     pub deployment: DeploymentIx,
     /// Its id, because positions mean nothing outside their snapshot.
     pub id: Box<str>,
-    /// What went wrong; `None` where it answered.
-    pub class: Option<Class>,
-    /// Whether it put the deployment into cooldown.
-    pub cooled: bool,
-    /// From its launch to its answer or failure.
+    /// How it ended.
+    pub end: TryEnd,
+    /// From its launch to its end.
     pub took: Duration,
+}
+
+/// How a call to a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryEnd {
+    /// The client went away first.
+    Abandoned,
+    /// With a whole answer.
+    Answered,
+    /// With a failure.
+    Failed {
+        /// What went wrong.
+        class: Class,
+        /// Whether it put the deployment into cooldown.
+        cooled: bool,
+    },
+    /// Another try of the same request was first.
+    Lost,
+}
+
+impl TryEnd {
+    /// The word for labels: `success`, the class of the failure, or what cut it short.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Answered => "success",
+            Self::Failed { class, .. } => class.as_str(),
+            Self::Lost => "lost",
+        }
+    }
 }
 
 /// Takes records. Must not block.

@@ -11,16 +11,17 @@ use http_body_util::BodyExt;
 use super::head::Path;
 use super::live::Live;
 use super::mock;
+use super::race::Won;
 use super::used::{Prompt, Used};
 use super::{Gateway, Unread, read};
-use crate::account::{Ledger, Try};
+use crate::account::{Try, TryEnd};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
 use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::{Launch, table::fill};
-use crate::stats::InFlight;
+use crate::stats::{InFlight, Row};
 use crate::upstream::Answer;
 
 /// A whole answer.
@@ -93,90 +94,149 @@ impl Refusal {
             body: RefusalBody::Ours(Fault::new(Dialect::OpenAi, status, message)),
         })
     }
+
+    /// A call that cannot be put into the provider's words.
+    fn unsaid(why: &provider::Unsayable) -> Box<Self> {
+        let (class, status) = match why {
+            provider::Unsayable::Unusable(_) => (Class::Authentication, 401),
+            provider::Unsayable::Content { .. }
+            | provider::Unsayable::Endpoint { .. }
+            | provider::Unsayable::Params { .. } => (Class::BadRequest, 400),
+        };
+        let mut refusal = Self::ours(class, status, why.to_string());
+        if let RefusalBody::Ours(fault) = &mut refusal.body {
+            fault.param = why.param().map(str::to_owned);
+        }
+        refusal
+    }
 }
 
 /// The longest error body that is read.
 const LONGEST_ERROR: u64 = 1024 * 1024;
 
-/// Makes the call. On success the deployment's success is counted; on failure its failure, which
-/// may begin a cooldown.
-///
-/// Cancel safety: dropping the future ends the call at the wire.
-pub(super) async fn run(
-    gateway: &Gateway,
-    live: &Arc<Live>,
-    call: &Call,
-    headers: &HeaderMap,
-    launch: &Launch<'_>,
-    ledger: &mut Ledger,
-) -> Result<super::race::Won, Box<Refusal>> {
-    let at = launch.member.deployment;
-    let (Some(deployment), Some(row)) = (live.deployment(at), live.rows.get(at)) else {
-        return Err(Refusal::ours(Class::InternalServer, 500, "the deployment is gone"));
-    };
-    let asked = launch.name.unwrap_or(&call.model);
-    let model = fill(&deployment.model, &launch.captures, asked);
-    let outgoing = say(call, deployment, &model, launch, headers)?;
-    ledger.record.upstream_model = Some(model.into());
-    let since = time::now();
-    let served = Served {
-        deployment: at,
-        name: quoted(call, launch.name),
-        in_flight: row.enter(launch.prompt_tokens, since),
-        since,
-        first_token: None,
-        prompt: Prompt::of(call),
-    };
-    if let Some(text) = &deployment.mock {
-        return mock::answer(text, call, asked, served);
+/// What all tries of a request share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub gateway: &'a Gateway,
+    pub live: &'a Arc<Live>,
+    pub call: &'a Call,
+    pub headers: &'a HeaderMap,
+}
+
+/// A try that came to something.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub result: Result<Won, Box<Refusal>>,
+    /// How it ended; `None` while a stream goes on, and where nobody was called.
+    pub end: Option<TryEnd>,
+}
+
+impl Job<'_> {
+    /// Makes the call. On success the deployment's success is counted; on failure its failure,
+    /// which may begin a cooldown.
+    ///
+    /// Cancel safety: dropping the future ends the call at the wire.
+    pub(super) async fn run(self, launch: Launch<'_>) -> Finished {
+        let at = launch.member.deployment;
+        let (Some(deployment), Some(row)) = (self.live.deployment(at), self.live.rows.get(at))
+        else {
+            let gone = Refusal::ours(Class::InternalServer, 500, "the deployment is gone");
+            return Finished { result: Err(gone), end: None };
+        };
+        let outgoing = match self.say(deployment, &launch) {
+            Ok(outgoing) => outgoing,
+            Err(unsayable) => return Finished { result: Err(unsayable), end: None },
+        };
+        let since = time::now();
+        let served = Served {
+            deployment: at,
+            name: quoted(self.call, launch.name),
+            in_flight: row.enter(launch.prompt_tokens, since),
+            since,
+            first_token: None,
+            prompt: Prompt::of(self.call),
+        };
+        if let Some(text) = &deployment.mock {
+            let asked = launch.name.unwrap_or(&self.call.model);
+            return Finished { result: mock::answer(text, self.call, asked, served), end: None };
+        }
+        let Self { gateway, live, call, .. } = self;
+        let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
+        let mut result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
+            .await
+            .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
+        let end = self.count(&mut result, row, &launch, since);
+        Finished { result, end }
     }
-    ledger.record.calling = true;
-    let started = time::now();
-    let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
-    let mut result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
-        .await
-        .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
-    let now = time::now();
-    match &mut result {
-        // Nobody was asked for it.
-        Ok(super::race::Won::Mock(_)) => {}
-        Ok(super::race::Won::Whole(whole)) => {
-            ledger.record.calling = false;
-            row.succeeded(&whole.used.answer(&whole.served, now), now);
-            ledger.record.attempts.push(over(deployment, at, started, now, None, false));
-        }
-        // A stream has succeeded when it has ended; its relay counts it.
-        Ok(super::race::Won::Stream(stream)) => {
-            stream.served.first_token = Some(now.saturating_duration_since(started));
-            let waited = now.saturating_duration_since(ledger.opened());
-            ledger.record.first_token = Some(waited);
-        }
-        Err(refusal) => {
-            ledger.record.calling = false;
-            let failure = refusal.failure;
-            let ours = failure.class == Class::Timeout && call.wishes.timeout.is_some();
-            let who = (launch.group, launch.member);
-            let cooled = row.failed(live.routes.settings(), who, &failure, ours, now);
-            if let Some(pause) = cooled {
-                tracing::warn!(
-                    deployment = %deployment.id,
-                    class = failure.class.as_str(),
-                    seconds = pause.as_secs_f64(),
-                    "deployment goes into cooldown"
-                );
+
+    /// Tells the statistics what became of a call.
+    fn count(
+        self,
+        result: &mut Result<Won, Box<Refusal>>,
+        row: &Row,
+        launch: &Launch<'_>,
+        since: Instant,
+    ) -> Option<TryEnd> {
+        let now = time::now();
+        match result {
+            // Nobody was asked for it.
+            Ok(Won::Mock(_)) => None,
+            Ok(Won::Whole(whole)) => {
+                row.succeeded(&whole.used.answer(&whole.served, now), now);
+                Some(TryEnd::Answered)
             }
-            let class = Some(failure.class);
-            ledger.record.attempts.push(over(
-                deployment,
-                at,
-                started,
-                now,
-                class,
-                cooled.is_some(),
-            ));
+            // A stream has succeeded when it has ended; its relay counts it.
+            Ok(Won::Stream(stream)) => {
+                stream.served.first_token = Some(now.saturating_duration_since(since));
+                None
+            }
+            Err(refusal) => {
+                let failure = refusal.failure;
+                let ours = failure.class == Class::Timeout && self.call.wishes.timeout.is_some();
+                let who = (launch.group, launch.member);
+                let cooled = row.failed(self.live.routes.settings(), who, &failure, ours, now);
+                if let Some(pause) = cooled {
+                    let id = self.live.deployment(launch.member.deployment);
+                    tracing::warn!(
+                        deployment = %id.map_or("", |deployment| &deployment.id),
+                        class = failure.class.as_str(),
+                        seconds = pause.as_secs_f64(),
+                        "deployment goes into cooldown"
+                    );
+                }
+                Some(TryEnd::Failed { class: failure.class, cooled: cooled.is_some() })
+            }
         }
     }
-    result
+
+    /// The request for the provider, with a fallback's own fields and the client's protocol
+    /// headers.
+    fn say(self, deployment: &Deployment, launch: &Launch<'_>) -> Result<Outgoing, Box<Refusal>> {
+        let call = self.call;
+        let model = fill(&deployment.model, &launch.captures, launch.name.unwrap_or(&call.model));
+        let said = if launch.fields.is_empty() && launch.name.is_none() {
+            deployment.adapter.request(call, deployment, &model)
+        } else {
+            let mut edits = Edits::new();
+            for (name, json) in launch.fields {
+                edits.set(name.to_string(), json.clone());
+            }
+            let mut changed = call.clone();
+            changed.model = launch.name.unwrap_or(&call.model).into();
+            changed.body = edits.apply(&call.body, &call.fields).to_bytes();
+            changed.fields = Fields::of(&changed.body)
+                .map_err(|why| Refusal::ours(Class::BadRequest, 400, why.to_string()))?;
+            deployment.adapter.request(&changed, deployment, &model)
+        };
+        let mut outgoing = said.map_err(|unsayable| Refusal::unsaid(&unsayable))?;
+        // One look at the few headers there are is cheaper than a search for each wanted name.
+        for (name, value) in self.headers {
+            if PROTOCOL_HEADERS.contains(&name.as_str()) {
+                outgoing.headers.insert(name, value.clone());
+            }
+        }
+        Ok(outgoing)
+    }
 }
 
 /// The name that an answer shows, as JSON. The client's own stands in its body already.
@@ -190,15 +250,14 @@ fn quoted(call: &Call, name: Option<&str>) -> Bytes {
 
 /// The note of a try that is over.
 pub(super) fn over(
-    deployment: &Deployment,
+    live: &Live,
     at: DeploymentIx,
-    started: Instant,
+    since: Instant,
     now: Instant,
-    class: Option<Class>,
-    cooled: bool,
-) -> Try {
-    let took = now.saturating_duration_since(started);
-    Try { deployment: at, id: deployment.id.clone(), class, cooled, took }
+    end: TryEnd,
+) -> Option<Try> {
+    let id = live.deployment(at)?.id.clone();
+    Some(Try { deployment: at, id, end, took: now.saturating_duration_since(since) })
 }
 
 fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
@@ -208,50 +267,6 @@ fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
         408,
         format!("{what} from the deployment within {} s", limit.as_secs_f64()),
     )
-}
-
-/// The request for the provider, with a fallback's own fields and the client's protocol headers.
-fn say(
-    call: &Call,
-    deployment: &Deployment,
-    model: &str,
-    launch: &Launch<'_>,
-    headers: &HeaderMap,
-) -> Result<Outgoing, Box<Refusal>> {
-    let said = if launch.fields.is_empty() && launch.name.is_none() {
-        deployment.adapter.request(call, deployment, model)
-    } else {
-        let mut edits = Edits::new();
-        for (name, json) in launch.fields {
-            edits.set(name.to_string(), json.clone());
-        }
-        let mut changed = call.clone();
-        changed.model = launch.name.unwrap_or(&call.model).into();
-        changed.body = edits.apply(&call.body, &call.fields).to_bytes();
-        changed.fields = Fields::of(&changed.body)
-            .map_err(|why| Refusal::ours(Class::BadRequest, 400, why.to_string()))?;
-        deployment.adapter.request(&changed, deployment, model)
-    };
-    let mut outgoing = said.map_err(|unsayable| {
-        let (class, status) = match &unsayable {
-            provider::Unsayable::Unusable(_) => (Class::Authentication, 401),
-            provider::Unsayable::Content { .. }
-            | provider::Unsayable::Endpoint { .. }
-            | provider::Unsayable::Params { .. } => (Class::BadRequest, 400),
-        };
-        let mut refusal = Refusal::ours(class, status, unsayable.to_string());
-        if let RefusalBody::Ours(fault) = &mut refusal.body {
-            fault.param = unsayable.param().map(str::to_owned);
-        }
-        refusal
-    })?;
-    // One look at the few headers there are is cheaper than a search for each wanted name.
-    for (name, value) in headers {
-        if PROTOCOL_HEADERS.contains(&name.as_str()) {
-            outgoing.headers.insert(name, value.clone());
-        }
-    }
-    Ok(outgoing)
 }
 
 /// Headers that are part of the providers' protocols and come from the client.
@@ -268,11 +283,7 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    async fn hold(
-        self,
-        outgoing: Outgoing,
-        served: Served,
-    ) -> Result<super::race::Won, Box<Refusal>> {
+    async fn hold(self, outgoing: Outgoing, served: Served) -> Result<Won, Box<Refusal>> {
         let Outgoing { uri, headers, body, endpoint, usage_is_ours, translator } = outgoing;
         let mut request = Request::new(RopeBody::from(body));
         *request.method_mut() = Method::POST;
@@ -306,7 +317,7 @@ impl Talk<'_> {
         let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
         let path = Path::default();
         let whole = Whole { headers, body, fields, endpoint, translator, used, served, path };
-        Ok(super::race::Won::Whole(Box::new(whole)))
+        Ok(Won::Whole(Box::new(whole)))
     }
 
     async fn whole_body(&self, body: Answer) -> Result<Bytes, Box<Refusal>> {
@@ -402,7 +413,7 @@ async fn open(
     parts: Opening,
     mut body: Answer,
     deployment: &Deployment,
-) -> Result<super::race::Won, Box<Refusal>> {
+) -> Result<Won, Box<Refusal>> {
     let mut framer = Framer::new();
     let mut watch = Watch::new(parts.endpoint);
     let mut held = Vec::new();
@@ -433,7 +444,7 @@ async fn open(
                 Sign::Done => return Err(empty()),
                 Sign::Content => {
                     held.push((sign, event));
-                    return Ok(super::race::Won::Stream(Box::new(Stream {
+                    return Ok(Won::Stream(Box::new(Stream {
                         headers: parts.headers,
                         body,
                         framer,

@@ -13,6 +13,7 @@ mod model_list;
 mod race;
 mod reject;
 mod relay;
+mod tries;
 mod used;
 mod whole;
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::attempt::{self, Refusal, RefusalBody};
+use super::Gateway;
+use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
 use super::live::Live;
 use super::mock;
 use super::reject::{Rejection, Say};
-use super::{Gateway, since};
+use super::tries::Tries;
 use crate::account::{Ledger, estimate};
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault};
@@ -43,16 +44,15 @@ pub(super) async fn race(
     let Some(mut attempts) = Attempts::new(&live.routes, ask(call, &target, live)) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
+    let job = Job { gateway, live, call, headers };
+    let mut tries = Tries::new(live, call, ledger);
     let mut lost = Lost::default();
     loop {
         match attempts.poll(time::now(), fastrand::u64(..), &live.rows) {
-            Action::Wait(until) => tokio::time::sleep_until(until.into()).await,
             Action::Fail(verdict) => return Err(reject(verdict, lost, call, live, &target).into()),
-            Action::Launch(launch) => {
-                note(&launch, live, ledger);
-                let started = time::now();
-                let result = attempt::run(gateway, live, call, headers, &launch, ledger).await;
-                ledger.record.upstream += since(started);
+            Action::Launch(launch) => tries.start(launch, |launch| job.run(launch)),
+            Action::Wait(until) => {
+                let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
                     Ok(mut won) => {
                         won.path().failed = lost.failed;
@@ -107,23 +107,6 @@ fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live) -> Ask<'a> {
         disable_fallbacks: wishes.disable_fallbacks,
         timeout: wishes.timeout,
         stream_timeout: wishes.stream_timeout,
-    }
-}
-
-fn note(launch: &Launch<'_>, live: &Live, ledger: &mut Ledger) {
-    let record = &mut ledger.record;
-    if launch.fallbacks > record.fallbacks {
-        record.fallbacks = launch.fallbacks;
-        record.group = Some(launch.group.name.clone());
-    }
-    if launch.retries > 0 {
-        record.retries += 1;
-    }
-    record.tries += 1;
-    record.deployment = Some(launch.member.deployment);
-    if let Some(deployment) = live.deployment(launch.member.deployment) {
-        record.deployment_id = Some(deployment.id.clone());
-        record.vendor = Some(deployment.vendor.prefix);
     }
 }
 

@@ -22,7 +22,7 @@ use super::attempt::{Served, Stream, over};
 use super::head;
 use super::live::Live;
 use super::used::Used;
-use crate::account::{End, Ledger};
+use crate::account::{End, Ledger, TryEnd};
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::{Sign, Watch, payload};
@@ -309,26 +309,23 @@ impl Relay {
         let record = &mut self.ledger.record;
         used.note(record);
         record.end = end;
-        record.calling = false;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
-        let cooled = match failure {
+        let end = match failure {
             None => {
                 row.succeeded(&used.answer(&self.served, now), now);
-                None
+                TryEnd::Answered
             }
             Some(failure) => {
                 row.charged(used.tokens(), used.cost, now);
                 let who = self.live.member(self.served.deployment);
                 let settings = self.live.routes.settings();
-                who.and_then(|who| row.failed(settings, who, &failure, false, now))
+                let cooled = who.and_then(|who| row.failed(settings, who, &failure, false, now));
+                TryEnd::Failed { class: failure.class, cooled: cooled.is_some() }
             }
         };
-        if let Some(deployment) = self.live.deployment(self.served.deployment) {
-            let class = failure.map(|failure| failure.class);
-            let (at, since) = (self.served.deployment, self.served.since);
-            record.attempts.push(over(deployment, at, since, now, class, cooled.is_some()));
-        }
+        let (at, since) = (self.served.deployment, self.served.since);
+        record.attempts.extend(over(&self.live, at, since, now, end));
     }
 
     /// What was used so far.
@@ -346,11 +343,15 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if self.phase == Phase::Flowing {
             // The client went away; what the provider told so far is all there is.
-            self.ledger.record.end = End::Abandoned;
-            self.ledger.record.status = 499;
+            let now = time::now();
             let used = self.used();
-            used.note(&mut self.ledger.record);
-            self.served.in_flight.row().charged(used.tokens(), used.cost, time::now());
+            let record = &mut self.ledger.record;
+            record.end = End::Abandoned;
+            record.status = 499;
+            used.note(record);
+            self.served.in_flight.row().charged(used.tokens(), used.cost, now);
+            let (at, since) = (self.served.deployment, self.served.since);
+            record.attempts.extend(over(&self.live, at, since, now, TryEnd::Abandoned));
         }
     }
 }

@@ -78,8 +78,8 @@ pub enum Action<'a> {
     Fail(Verdict),
     /// Make a call.
     Launch(Launch<'a>),
-    /// Ask again at this moment, not before.
-    Wait(Instant),
+    /// Ask again at this moment, not before; `None`: when a try has come to something.
+    Wait(Option<Instant>),
 }
 
 /// Why there is no answer.
@@ -179,14 +179,14 @@ impl<'a> Attempts<'a> {
         })
     }
 
-    /// What to do at `now`. After [`Action::Launch`] it answers nothing new until [`on`](Self::on)
-    /// was told the outcome; asked all the same, it says to wait.
+    /// What to do at `now`. While a try runs it says to wait, until [`on`](Self::on) is told what
+    /// became of it.
     pub fn poll(&mut self, now: Instant, entropy: u64, view: &impl View) -> Action<'a> {
         loop {
             match self.phase {
                 Phase::Over => return Action::Fail(self.verdict()),
-                Phase::Running(..) => return Action::Wait(now + Duration::from_secs(3600)),
-                Phase::Waiting(until) if until > now => return Action::Wait(until),
+                Phase::Running(..) => return Action::Wait(None),
+                Phase::Waiting(until) if until > now => return Action::Wait(Some(until)),
                 Phase::Pick | Phase::Waiting(_) => {}
             }
             match self.pick(now, entropy, view) {
@@ -582,6 +582,7 @@ mod tests {
             match attempts.poll(now, 0, world) {
                 Action::Fail(verdict) => return (asked, waits, Some(verdict)),
                 Action::Wait(until) => {
+                    let until = until.expect("nothing runs, so there is a moment");
                     waits.push((until - now).as_millis());
                     now = until;
                 }

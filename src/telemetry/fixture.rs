@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::smallvec;
 
-use crate::account::{End, Record, Try};
+use crate::account::{End, Record, Try, TryEnd};
 use crate::lexicon::{Class, DeploymentIx, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
@@ -24,10 +24,9 @@ pub(super) fn stream() -> Record {
         class: Some(Class::RateLimit),
         tries: 2,
         attempts: smallvec![
-            tried("west", Some(Class::RateLimit), true),
-            tried("east", None, false)
+            tried("west", TryEnd::Failed { class: Class::RateLimit, cooled: true }),
+            tried("east", TryEnd::Answered)
         ],
-        calling: false,
         retries: 1,
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
@@ -56,7 +55,7 @@ pub(super) fn refused() -> Record {
     }
 }
 
-fn tried(id: &str, class: Option<Class>, cooled: bool) -> Try {
+fn tried(id: &str, end: TryEnd) -> Try {
     let took = Duration::from_millis(700);
-    Try { deployment: DeploymentIx(0), id: id.into(), class, cooled, took }
+    Try { deployment: DeploymentIx(0), id: id.into(), end, took }
 }

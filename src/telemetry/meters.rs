@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::{
 use smallvec::SmallVec;
 
 use super::table::{self, BUCKETS, Kind, Row, TABLE};
-use crate::account::{End, Record};
+use crate::account::{End, Record, TryEnd};
 use crate::lexicon::{Class, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
@@ -74,11 +74,7 @@ impl Meters {
         handles.group(record.group.as_deref(), &self.maker).add(record, &self.maker);
         for tried in &record.attempts {
             let of = handles.deployment(Some(&tried.id), &self.maker);
-            of.tried(tried.class, tried.cooled, &self.maker);
-        }
-        if record.calling {
-            let of = handles.deployment(record.deployment_id.as_deref(), &self.maker);
-            self.maker.counter(&table::TRIES, &[&of.id, End::Abandoned.as_str()]).increment(1);
+            of.tried(tried.end, &self.maker);
         }
         if record.first_token.is_none() && record.usage.is_none() && record.cost.is_none() {
             return;
@@ -364,12 +360,17 @@ impl OfDeployment {
         }
     }
 
-    fn tried(&self, class: Option<Class>, cooled: bool, maker: &Maker) {
-        let Some(class) = class else { return self.success.increment(1) };
-        let make = |row| maker.counter(row, &[&self.id, class.as_str()]);
-        self.failed.increment(class as usize, || make(&table::TRIES));
-        if cooled {
-            self.cooled.increment(class as usize, || make(&table::COOLDOWNS));
+    fn tried(&self, end: TryEnd, maker: &Maker) {
+        let make = |row| maker.counter(row, &[&self.id, end.as_str()]);
+        match end {
+            TryEnd::Abandoned | TryEnd::Lost => make(&table::TRIES).increment(1),
+            TryEnd::Answered => self.success.increment(1),
+            TryEnd::Failed { class, cooled } => {
+                self.failed.increment(class as usize, || make(&table::TRIES));
+                if cooled {
+                    self.cooled.increment(class as usize, || make(&table::COOLDOWNS));
+                }
+            }
         }
     }
 

@@ -136,7 +136,7 @@ pub(super) const TRIES: Row = Row::new(
     "pillion_tries_total",
     Kind::Counter,
     &["deployment", "outcome"],
-    "Calls to a deployment that are over, by success, the class of the failure, or abandoned where the client went away.",
+    "Calls to a deployment that are over, by success, the class of the failure, lost where another try of the request was first, or abandoned where the client went away.",
 );
 
 pub(super) const TRIES_IN_FLIGHT: Row = Row::new(

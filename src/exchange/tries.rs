@@ -1,0 +1,153 @@
+//! The tries of one request that run now, and their notes in its record.
+//!
+//! Promises that every try is noted once, however it ends: with an answer or a failure, because
+//! another one was first, or because the client went away and all of this was dropped.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::attempt::{Finished, Refusal, over};
+use super::live::Live;
+use super::race::Won;
+use crate::account::{Ledger, Record, TryEnd};
+use crate::lexicon::time;
+use crate::protocol::Call;
+use crate::routing::Launch;
+use crate::routing::table::fill;
+
+/// The tries that run. Dropping it ends them at the wire.
+#[derive(Debug)]
+pub(super) struct Tries<'a, F> {
+    live: &'a Arc<Live>,
+    call: &'a Call,
+    ledger: &'a mut Ledger,
+    running: SmallVec<[Running<'a, F>; 2]>,
+    /// Since when one runs without a break.
+    since: Option<Instant>,
+    /// How those end that are still running when this is dropped.
+    rest: TryEnd,
+}
+
+#[derive(Debug)]
+struct Running<'a, F> {
+    launch: Launch<'a>,
+    since: Instant,
+    future: Pin<Box<F>>,
+}
+
+impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
+    pub(super) fn new(live: &'a Arc<Live>, call: &'a Call, ledger: &'a mut Ledger) -> Self {
+        let running = SmallVec::new();
+        Self { live, call, ledger, running, since: None, rest: TryEnd::Abandoned }
+    }
+
+    /// Starts a try.
+    pub(super) fn start(&mut self, launch: Launch<'a>, run: impl FnOnce(Launch<'a>) -> F) {
+        let record = &mut self.ledger.record;
+        record.tries += 1;
+        if launch.fallbacks > record.fallbacks {
+            record.fallbacks = launch.fallbacks;
+        }
+        if launch.retries > 0 {
+            record.retries += 1;
+        }
+        note(record, &launch, self.live, self.call);
+        let since = time::now();
+        self.since.get_or_insert(since);
+        let future = Box::pin(run(launch.clone()));
+        self.running.push(Running { launch, since, future });
+    }
+
+    /// The next try that came to something; `None` when the moment has come first. After an
+    /// answer all others have lost.
+    ///
+    /// Cancel safety: nothing is lost, the tries go on when it is called again.
+    pub(super) async fn next(
+        &mut self,
+        until: Option<Instant>,
+    ) -> Option<(Launch<'a>, Result<Won, Box<Refusal>>)> {
+        let (at, finished) = match until {
+            None => poll_fn(|cx| self.poll(cx)).await,
+            Some(until) => {
+                let mut timer = pin!(tokio::time::sleep_until(until.into()));
+                let first = poll_fn(|cx| match self.poll(cx) {
+                    Poll::Ready(finished) => Poll::Ready(Some(finished)),
+                    Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+                });
+                first.await?
+            }
+        };
+        let over = self.running.remove(at);
+        self.note_end(&over, finished.end);
+        if let Ok(won) = &finished.result {
+            self.rest = TryEnd::Lost;
+            self.note_winner(&over, won);
+        } else if self.running.is_empty() {
+            self.note_pause();
+        }
+        Some((over.launch, finished.result))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Finished)> {
+        for (at, running) in self.running.iter_mut().enumerate() {
+            if let Poll::Ready(finished) = running.future.as_mut().poll(cx) {
+                return Poll::Ready((at, finished));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn note_winner(&mut self, over: &Running<'a, F>, won: &Won) {
+        self.note_pause();
+        let waited = time::now().saturating_duration_since(self.ledger.opened());
+        let record = &mut self.ledger.record;
+        if record.tries > 1 {
+            note(record, &over.launch, self.live, self.call);
+        }
+        if let Won::Stream(_) = won {
+            record.first_token = Some(waited);
+        }
+    }
+}
+
+impl<F> Tries<'_, F> {
+    fn note_end(&mut self, over_now: &Running<'_, F>, end: Option<TryEnd>) {
+        let at = over_now.launch.member.deployment;
+        let noted = end.and_then(|end| over(self.live, at, over_now.since, time::now(), end));
+        self.ledger.record.attempts.extend(noted);
+    }
+
+    /// No try runs any more.
+    fn note_pause(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.ledger.record.upstream += super::since(since);
+        }
+    }
+}
+
+impl<F> Drop for Tries<'_, F> {
+    fn drop(&mut self) {
+        for running in std::mem::take(&mut self.running) {
+            self.note_end(&running, Some(self.rest));
+        }
+    }
+}
+
+/// Who was asked last, or who has answered.
+fn note(record: &mut Record, launch: &Launch<'_>, live: &Live, call: &Call) {
+    if launch.fallbacks > 0 {
+        record.group = Some(launch.group.name.clone());
+    }
+    record.deployment = Some(launch.member.deployment);
+    if let Some(deployment) = live.deployment(launch.member.deployment) {
+        let asked = launch.name.unwrap_or(&call.model);
+        record.upstream_model = Some(fill(&deployment.model, &launch.captures, asked).into());
+        record.deployment_id = Some(deployment.id.clone());
+        record.vendor = Some(deployment.vendor.prefix);
+    }
+}

@@ -9,6 +9,7 @@ mod chance;
 pub mod cooldown;
 #[cfg(test)]
 mod fixture;
+pub mod latency;
 pub mod limit;
 pub mod pick;
 pub mod strategy;
@@ -21,4 +22,4 @@ pub use limit::{Exceeded, Limit};
 pub use pick::NoCandidate;
 pub use strategy::{Shape, Strategy};
 pub use table::{Group, Member, Policy, Rates, Resolved, RouteTable, Settings};
-pub use view::{View, Vitals};
+pub use view::{Outlook, View, Vitals};

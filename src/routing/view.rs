@@ -22,6 +22,42 @@ impl Vitals {
     }
 }
 
+/// What a sidecar has learned about a deployment, for the choice between several.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outlook {
+    /// How many recent answers `latency` is the mean of, decayed; zero means it is a guess.
+    pub samples: f32,
+    /// Seconds to the first token of the reference prompt, over the last ten seconds or so.
+    pub latency: f32,
+    /// The share of recent tries that failed, from 0 to 1.
+    pub failure_share: f32,
+    /// What a failure costs the caller, in seconds: 5, or as long as the provider asks for.
+    pub failure_cost: f32,
+    /// What is left of the provider's limits, from 0 to 1: the least of requests and tokens.
+    pub quota_left: f32,
+    /// How many requests may run there at once, or any measure that is proportional to it.
+    pub capacity: Option<f32>,
+    /// Seconds since it was first asked or came back from cooldown; `None` is long ago.
+    pub age: Option<f32>,
+}
+
+/// Nothing known: the shipped prior's latency, no failures, all of its quota.
+impl Default for Outlook {
+    fn default() -> Self {
+        Self {
+            samples: 0.0,
+            latency: 0.8,
+            failure_share: 0.0,
+            failure_cost: 5.0,
+            quota_left: 1.0,
+            capacity: None,
+            age: None,
+        }
+    }
+}
+
+/// The state of all deployments.
+
 /// What the samples of a deployment measure. One is never compared with the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {

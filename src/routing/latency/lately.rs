@@ -1,0 +1,104 @@
+//! The last seconds of a deployment: how fast it answers now, and how often it fails.
+//!
+//! Latency forgets with τ = 10 s: 5 s is hardly faster to see an incident and 30 s clearly slower.
+//! Failures are a share of the last five outcomes or so, which forget with τ = 30 s. Where one of
+//! three deployments fails half of its tries for a minute, sidecars with twenty tries a minute
+//! each send it a fifth less than if all outcomes of those seconds counted; 60 s are no better. A
+//! streak of failures is the affair of cooldown, which acts at once.
+
+use std::time::Duration;
+
+use super::histogram::{Seen, single};
+use crate::routing::view::Outlook;
+
+const LATENCY_TIME: Duration = Duration::from_secs(10);
+const FAILURE_TIME: Duration = Duration::from_secs(30);
+/// Outcomes hold at most so many, so that the first failures of a busy deployment count.
+const OUTCOMES: f64 = 5.0;
+/// The least a failure costs its caller: it has to be noticed and tried elsewhere.
+const LEAST_COST: Duration = Duration::from_secs(5);
+/// The most, whatever the provider asks for.
+const MOST_COST: Duration = Duration::from_secs(300);
+/// A deployment nobody has heard of has answered this many times without a failure.
+const TRUST: f64 = 1.0;
+
+/// Decayed sums.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lately {
+    waits: f64,
+    /// Seconds at the reference prompt.
+    waited: f64,
+    answers: f64,
+    failures: f64,
+    /// Seconds.
+    cost: f64,
+}
+
+impl Lately {
+    /// Takes in a wait, in seconds at the reference prompt. One that was cut short took at least
+    /// that long, and is no answer.
+    pub(super) fn wait(&mut self, seconds: f64, seen: Seen) {
+        self.waits += 1.0;
+        self.waited += seconds;
+        match seen {
+            Seen::Answered => self.answers += 1.0,
+            Seen::Censored => {}
+        }
+        self.cap();
+    }
+
+    pub(super) fn fail(&mut self, retry_after: Option<Duration>) {
+        self.failures += 1.0;
+        let cost = retry_after.unwrap_or_default().clamp(LEAST_COST, MOST_COST);
+        self.cost += cost.as_secs_f64();
+        self.cap();
+    }
+
+    pub(super) fn age(&mut self, elapsed: Duration) {
+        let latency = faded(elapsed, LATENCY_TIME);
+        let failure = faded(elapsed, FAILURE_TIME);
+        self.waits *= latency;
+        self.waited *= latency;
+        self.answers *= failure;
+        self.failures *= failure;
+        self.cost *= failure;
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.waits += other.waits;
+        self.waited += other.waited;
+        self.answers += other.answers;
+        self.failures += other.failures;
+        self.cost += other.cost;
+        self.cap();
+    }
+
+    pub(super) fn outlook(&self) -> Outlook {
+        let mut outlook = Outlook::default();
+        if self.waits > 0.0 {
+            outlook.samples = single(self.waits);
+            outlook.latency = single(self.waited / self.waits);
+        }
+        if self.failures > 0.0 {
+            let outcomes = self.answers + self.failures + TRUST;
+            outlook.failure_share = single(self.failures / outcomes);
+            outlook.failure_cost = single(self.cost / self.failures);
+        }
+        outlook
+    }
+
+    fn cap(&mut self) {
+        let outcomes = self.answers + self.failures;
+        if outcomes > OUTCOMES {
+            let factor = OUTCOMES / outcomes;
+            self.answers *= factor;
+            self.failures *= factor;
+            self.cost *= factor;
+        }
+    }
+}
+
+/// What is left after `elapsed`: e^(−elapsed/τ).
+fn faded(elapsed: Duration, time: Duration) -> f64 {
+    (-elapsed.as_secs_f64() / time.as_secs_f64()).exp()
+}

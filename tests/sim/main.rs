@@ -1,0 +1,11 @@
+//! Seeded simulations in virtual time: the code of `routing` against upstreams that are known.
+//!
+//! `cargo test --test sim -- --nocapture` prints their tables. They are models: they rank
+//! designs, and their milliseconds are those of the model.
+
+mod censoring;
+mod effect;
+mod estimator;
+mod herd;
+mod table;
+mod upstream;

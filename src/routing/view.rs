@@ -56,8 +56,6 @@ impl Default for Outlook {
     }
 }
 
-/// The state of all deployments.
-
 /// What the samples of a deployment measure. One is never compared with the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {

@@ -14,6 +14,7 @@ use super::table::Member;
 use super::view::View;
 use crate::lexicon::Tokens;
 
+pub mod adaptive;
 mod cost;
 mod least_busy;
 pub mod lowest_latency;

@@ -9,6 +9,7 @@
 //! was cancelled is kept as what it is, a wait that would have been longer: see
 //! [`survival`].
 
+pub mod effect;
 pub mod forecast;
 pub mod histogram;
 pub mod lately;
@@ -17,6 +18,7 @@ pub mod survival;
 
 use std::time::{Duration, Instant};
 
+pub use effect::{Effect, Estimate, Trial};
 pub use forecast::{Bounds, Forecast};
 pub use histogram::{Histogram, Seen};
 pub use regression::{Line, REFERENCE_TOKENS};

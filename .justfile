@@ -17,6 +17,10 @@ fix:
 test:
     tests/run
 
+# Simulations of routing in virtual time, with their tables
+sim *filter:
+    cargo test --test sim {{ filter }} -- --nocapture
+
 # Micro-benchmarks, all or those whose name contains the filter
 bench *filter:
     cargo bench --bench micro -- {{ filter }}

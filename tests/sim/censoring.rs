@@ -43,14 +43,14 @@ fn run(percentile: f64, losers: Losers, seed: u64) -> (f64, f64) {
             let learned = forecast.threshold(900, percentile, bounds).as_secs_f64();
             ratios += 10.0 * learned / upstream.quantile(900, percentile);
         }
-        let seen = match losers {
+        let ended = match losers {
             _ if primary <= hedge => Seen::Answered,
             Losers::Completed => Seen::Answered,
             Losers::Kept => Seen::Censored,
             Losers::Dropped => continue,
         };
         let waited = Duration::from_secs_f64(primary.min(hedge));
-        model.learn(&Sample { prompt_tokens: tokens, waited, seen }, &prior, now);
+        model.learn(&Sample { prompt_tokens: tokens, waited, seen: ended }, &prior, now);
     }
     (ratios / counted, 100.0 * hedged / counted)
 }

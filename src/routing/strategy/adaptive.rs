@@ -10,7 +10,7 @@
 
 use smallvec::SmallVec;
 
-use super::super::pick::unit;
+use super::super::chance::unit;
 use super::super::view::Outlook;
 
 /// How sharply the better one is preferred: twice as good is taken 256 times of 257. Lower is

@@ -197,22 +197,11 @@ fn decide(bencher: Bencher<'_, '_>, deployments: u16) {
         let mut attempts = Attempts::new(black_box(&table), ask(&target)).expect("same table");
         match attempts.poll(now, entropy, &Idle) {
             Action::Launch(launch) => launch.member.deployment,
-            Action::Fail(_) | Action::Wait(_) => panic!("somebody is free"),
+            Action::Fail(_) | Action::Late(_) | Action::Wait(_) => panic!("somebody is free"),
         }
     });
 }
 
 fn ask(target: &Resolved) -> Ask<'_> {
-    Ask {
-        target,
-        tags: &[],
-        shape: Shape { stream: true, prompt_tokens: 0 },
-        num_retries: None,
-        fallbacks: None,
-        context_window_fallbacks: None,
-        content_policy_fallbacks: None,
-        disable_fallbacks: false,
-        timeout: None,
-        stream_timeout: None,
-    }
+    Ask::new(target, Shape { stream: true, ..Shape::default() })
 }

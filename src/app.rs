@@ -411,7 +411,9 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
         ..Limits::default()
     };
     let keyring = Keyring::new(snapshot.master_key.as_ref());
+    let hedges = stats.hedges(snapshot.routes.groups().iter().map(|group| &*group.name));
     Live::new(snapshot.routes, snapshot.deployments, snapshot.prices, rows, keyring, limits)
+        .with_hedges(hedges)
 }
 
 /// Takes up changes of the file while the sidecar runs.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::lexicon::{Class, DeploymentIx, PicoUsd};
+use crate::lexicon::{Class, DeploymentIx, PicoUsd, Tokens};
 use crate::protocol::{Endpoint, Usage};
 
 /// How a request ended.
@@ -75,6 +75,9 @@ pub struct Record {
     pub retries: u32,
     /// Other groups asked after one had failed.
     pub fallbacks: u32,
+    /// What became of its hedge: `won`, `lost` or `failed` where one was made, else why there was
+    /// none; `None` where no try was late.
+    pub hedge: Option<&'static str>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,
     /// Time spent waiting for deployments.
@@ -107,6 +110,7 @@ impl Record {
             attempts: SmallVec::new(),
             retries: 0,
             fallbacks: 0,
+            hedge: None,
             first_token: None,
             upstream: Duration::ZERO,
             duration: Duration::ZERO,
@@ -144,7 +148,18 @@ pub enum TryEnd {
         cooled: bool,
     },
     /// Another try of the same request was first.
-    Lost,
+    Lost(Wasted),
+}
+
+/// What a lost try used, as far as one can tell: the provider says nothing about a call that was
+/// cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wasted {
+    /// Estimated tokens: those of the prompt, and where the provider goes on all the same also
+    /// those of the answer.
+    pub tokens: Tokens,
+    /// What they cost; `None` where the price is not known.
+    pub cost: Option<PicoUsd>,
 }
 
 impl TryEnd {
@@ -154,7 +169,7 @@ impl TryEnd {
             Self::Abandoned => "abandoned",
             Self::Answered => "success",
             Self::Failed { class, .. } => class.as_str(),
-            Self::Lost => "lost",
+            Self::Lost(_) => "lost",
         }
     }
 }

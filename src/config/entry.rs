@@ -16,7 +16,7 @@ use super::{budget, fields, identity, price, router};
 use crate::lexicon::{DeploymentIx, Secret};
 use crate::provider::Spec;
 use crate::registry::Price;
-use crate::routing::Member;
+use crate::routing::{Domain, Member};
 
 /// What an entry says, one per deployment it makes.
 #[derive(Debug)]
@@ -206,6 +206,8 @@ fn member(params: &Cursor<'_>, info: &Cursor<'_>, usual: Option<u32>) -> Member 
     let timeout = |name: &str| router::positive(&params.get(name));
     Member {
         deployment: DeploymentIx(0),
+        // The provider and its address are known when it is built.
+        domain: Domain { provider: "".into(), region: region(params) },
         weight: params.get("weight").amount(),
         rpm,
         tpm,
@@ -225,6 +227,12 @@ fn member(params: &Cursor<'_>, info: &Cursor<'_>, usual: Option<u32>) -> Member 
         cooldown_time: either("cooldown_time").seconds(),
         allowed_fails: info.get("allowed_fails").count(),
     }
+}
+
+/// The configured region; empty where there is none.
+fn region(params: &Cursor<'_>) -> Box<str> {
+    let names = ["region_name", "aws_region_name", "vertex_location", "watsonx_region_name"];
+    names.iter().find_map(|name| params.get(name).full_text()).unwrap_or_default()
 }
 
 /// How many requests at a time `rpm` or `tpm` allow by LiteLLM's rule.

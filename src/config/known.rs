@@ -649,11 +649,14 @@ pub(super) static INFO: Section = Section(&[
 /// `pillion`.
 pub(super) static PILLION: Section = Section(&[
     ("admin", Acted),
+    ("groups", Acted),
+    ("hedge", Acted),
     ("limits", Acted),
     ("listen", Acted),
     ("log", Acted),
     ("shutdown", Acted),
     ("state_dir", Acted),
+    ("timeouts", Acted),
 ]);
 
 /// `retry_policy`.

@@ -28,6 +28,7 @@ mod cursor;
 mod entry;
 mod fallback;
 mod fields;
+mod hedge;
 mod identity;
 mod keys;
 mod known;
@@ -166,6 +167,10 @@ fn snapshot(mut parts: Parts<Deployment>, hash: &str) -> Snapshot {
     let prices: Box<[Option<Price>]> = prices.collect();
     let known = parts.deployments.iter().zip(&prices);
     for ((_, _, member), (deployment, price)) in parts.entries.iter_mut().zip(known) {
+        member.domain.provider = deployment.vendor.prefix.into();
+        if member.domain.region.is_empty() {
+            member.domain.region = deployment.base.host().unwrap_or_default().into();
+        }
         member.input_cost = price.and_then(|price| price.input);
         member.output_cost = price.and_then(|price| price.output);
         member.provider_budget =

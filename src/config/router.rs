@@ -45,6 +45,8 @@ pub(super) fn settings(router: &Cursor<'_>, litellm: &Cursor<'_>) -> Settings {
         strategy: strategy::read(router),
         rates: strategy::rates(router),
         provider_budgets: budget::of_providers(&router.get("provider_budget_config")),
+        // Said under `pillion`, where all groups are known.
+        ..usual
     }
 }
 
@@ -157,7 +159,7 @@ fn check_fallback(
     }
 }
 
-fn hint_for(name: &str, groups: &[Box<str>]) -> Option<String> {
+pub(super) fn hint_for(name: &str, groups: &[Box<str>]) -> Option<String> {
     nearest(name, groups.iter().map(|group| &**group)).map(|near| format!("did you mean `{near}`?"))
 }
 

@@ -3,6 +3,7 @@
 //! Pure. Reads what a gateway must know and leaves the rest of the body unread.
 
 pub mod decode;
+mod repeatable;
 pub mod wishes;
 
 use std::borrow::Cow;
@@ -12,6 +13,7 @@ use http::Method;
 use crate::protocol::{Dialect, Endpoint};
 
 pub use decode::{BadCall, decode};
+pub use repeatable::is_repeatable;
 
 /// What a request line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

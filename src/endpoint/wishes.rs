@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decode::{BadCall, typed};
-use crate::lexicon::Substitute;
+use crate::lexicon::{HedgeMode, Substitute};
 use crate::protocol::{Edits, Endpoint, Fields, Wishes};
 
 /// Reads the wishes in the headers.
@@ -16,7 +16,13 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Result<Wishes, BadCall> {
     let mut wishes = Wishes::default();
     // Most requests have none of them; one look at the names is cheaper than a search for each.
     for (name, value) in headers {
-        let Some(wish) = name.as_str().strip_prefix("x-litellm-") else { continue };
+        let name_text = name.as_str();
+        let Some(wish) = name_text
+            .strip_prefix("x-litellm-")
+            .or_else(|| name_text.starts_with("x-pillion-").then_some(name_text))
+        else {
+            continue;
+        };
         let text = value.to_str().unwrap_or("").trim();
         let wrong = |wanted| BadCall::Field { name: name.as_str().into(), wanted };
         match wish {
@@ -26,6 +32,13 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Result<Wishes, BadCall> {
             }
             "num-retries" => {
                 wishes.num_retries = Some(text.parse().map_err(|_| wrong(WHOLE_NUMBER))?);
+            }
+            "x-pillion-hedge" => {
+                let known = HedgeMode::named(text).ok_or(wrong(HedgeMode::NAMES))?;
+                wishes.hedge = Some(known);
+            }
+            "x-pillion-timeout-total" => {
+                wishes.total_timeout = Some(seconds_text(text).ok_or(wrong(SECONDS))?);
             }
             "tags" => wishes.tags.extend(
                 text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Into::into),

@@ -9,7 +9,7 @@ use crate::lexicon::DeploymentIx;
 use crate::provider::Deployment;
 use crate::registry::Price;
 use crate::routing::{Group, Member, RouteTable};
-use crate::stats::Rows;
+use crate::stats::{GroupHedges, Rows};
 
 /// What a request may cost in bytes and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Live {
     pub keyring: Keyring,
     /// What a request may cost.
     pub limits: Limits,
+    /// What may be spent on hedges, by group.
+    pub hedges: GroupHedges,
     badges: Box<[Badge]>,
 }
 
@@ -75,7 +77,14 @@ impl Live {
     ) -> Self {
         let strategy = routes.settings().strategy.name();
         let badges = deployments.iter().map(|it| Badge::of(it, strategy)).collect();
-        Self { routes, deployments, prices, rows, keyring, limits, badges }
+        let hedges = GroupHedges::default();
+        Self { routes, deployments, prices, rows, keyring, limits, hedges, badges }
+    }
+
+    /// The same with what its groups may spend on hedges; without, they may spend nothing.
+    #[must_use]
+    pub fn with_hedges(self, hedges: GroupHedges) -> Self {
+        Self { hedges, ..self }
     }
 
     pub(super) fn deployment(&self, at: DeploymentIx) -> Option<&Deployment> {

@@ -143,7 +143,7 @@ pub(super) fn response(mocked: Mocked, live: &Live, mut ledger: Ledger) -> Respo
     record.status = 200;
     record.end = End::Complete;
     let usage = Usage { prompt: PROMPT, completion: COMPLETION, ..Usage::default() };
-    Used::of(Some(usage), live.price(mocked.served.deployment)).note(record);
+    Used::of(Some(usage), live.price(mocked.served.deployment)).note(record, live);
     let mut response = Response::new(Body::whole(mocked.body));
     let headers = response.headers_mut();
     let kind = if mocked.stream { "text/event-stream; charset=utf-8" } else { "application/json" };

@@ -7,6 +7,7 @@
 
 mod attempt;
 mod head;
+mod hedging;
 mod live;
 mod mock;
 mod model_list;

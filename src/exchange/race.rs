@@ -1,22 +1,25 @@
 //! The async driver of [`Attempts`]: launches tries, waits, and stops at the first good answer.
 //! Holds no policy of its own.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::HeaderMap;
 
 use super::Gateway;
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
+use super::hedging;
 use super::live::Live;
 use super::mock;
 use super::reject::{Rejection, Say};
 use super::tries::Tries;
 use crate::account::{Ledger, estimate};
 use crate::lexicon::{Class, Failure, time};
-use crate::protocol::{Call, Fault};
+use crate::protocol::{Call, Fault, Fields};
 use crate::routing::{
-    Action, Ask, Attempts, Launch, NoCandidate, Outcome, Resolved, Shape, TryId, Verdict,
+    Action, Ask, Attempts, Effort, Launch, NoCandidate, Outcome, Resolved, Shape, TryId, Verdict,
 };
 
 /// An answer worth giving to the client.
@@ -41,20 +44,33 @@ pub(super) async fn race(
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
     ledger.record.group = live.routes.group(target.group).map(|group| group.name.clone());
-    let Some(mut attempts) = Attempts::new(&live.routes, ask(call, &target, live)) else {
+    let ask = ask(call, &target, live, ledger.opened());
+    let shape = ask.shape;
+    let Some(mut attempts) = Attempts::new(&live.routes, ask) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
     let job = Job { gateway, live, call, headers };
     let mut tries = Tries::new(live, call, ledger);
     let mut lost = Lost::default();
     loop {
-        match attempts.poll(time::now(), fastrand::u64(..), &live.rows) {
-            Action::Fail(verdict) => return Err(reject(verdict, lost, call, live, &target).into()),
-            Action::Launch(launch) => tries.start(launch, |launch| job.run(launch)),
+        let (now, entropy) = (time::now(), fastrand::u64(..));
+        match attempts.poll(now, entropy, &live.rows) {
+            Action::Fail(verdict) => {
+                tries.note_hedge(attempts.hedged(), None);
+                return Err(reject(verdict, lost, call, live, &target).into());
+            }
+            Action::Late(late) => {
+                attempts.permit(hedging::permit(live, call, shape, &late, (now, entropy)));
+            }
+            Action::Launch(launch) => {
+                hedging::fill(live, &launch, shape);
+                tries.start(launch, |launch| job.run(launch));
+            }
             Action::Wait(until) => {
                 let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
                     Ok(mut won) => {
+                        tries.note_hedge(attempts.hedged(), Some(&launch));
                         won.path().failed = lost.failed;
                         return Ok(won);
                     }
@@ -88,7 +104,7 @@ fn resolve(live: &Live, model: &str) -> Option<Resolved> {
     })
 }
 
-fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live) -> Ask<'a> {
+fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live, opened: Instant) -> Ask<'a> {
     let wishes = &call.wishes;
     // Reading a long prompt takes its time, and most configurations need not know.
     let prompt_tokens = if live.routes.weighs_prompts() {
@@ -99,7 +115,12 @@ fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live) -> Ask<'a> {
     Ask {
         target,
         tags: &wishes.tags,
-        shape: Shape { stream: call.stream, prompt_tokens },
+        shape: Shape {
+            stream: call.stream,
+            prompt_tokens,
+            length: u32::try_from(call.body.len() / 4).unwrap_or(u32::MAX),
+            effort: effort(call),
+        },
         num_retries: wishes.num_retries,
         fallbacks: wishes.fallbacks.as_deref(),
         context_window_fallbacks: wishes.context_window_fallbacks.as_deref(),
@@ -107,7 +128,26 @@ fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live) -> Ask<'a> {
         disable_fallbacks: wishes.disable_fallbacks,
         timeout: wishes.timeout,
         stream_timeout: wishes.stream_timeout,
+        hedge: wishes.hedge,
+        deadline: wishes
+            .total_timeout
+            .or(live.routes.settings().total_timeout)
+            .map(|total| opened + total),
     }
+}
+
+/// How hard the model is asked to think, as OpenAI and Anthropic spell it.
+fn effort(call: &Call) -> Effort {
+    let field = |name| call.fields.get(&call.body, name);
+    if let Some(name) = call.fields.parse::<Cow<'_, str>>(&call.body, "reasoning_effort") {
+        return Effort::named(&name);
+    }
+    if let Some(reasoning) = field("reasoning").or_else(|| field("output_config")) {
+        let fields = Fields::of(reasoning).unwrap_or_default();
+        let name = fields.parse::<Cow<'_, str>>(reasoning, "effort");
+        return name.map_or(Effort::Unset, |name| Effort::named(&name));
+    }
+    if field("thinking").is_some() { Effort::High } else { Effort::Unset }
 }
 
 /// The failed tries so far.
@@ -139,6 +179,7 @@ fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resol
             Rejection::all_cooling(group, until.saturating_duration_since(time::now()))
         }
         Verdict::NoCandidate(NoCandidate::Exhausted) => Rejection::nobody(group),
+        Verdict::NoCandidate(NoCandidate::OutOfTime) => Rejection::out_of_time(),
         Verdict::NoCandidate(NoCandidate::NoTagMatch) => {
             Rejection::no_tag_match(group, &call.wishes.tags)
         }

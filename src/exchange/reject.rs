@@ -241,6 +241,12 @@ impl Rejection {
         )
     }
 
+    /// The deadline was past before anybody could be asked.
+    pub(super) fn out_of_time() -> Self {
+        let why = "the time that all tries may take together was over before the first one; raise `pillion.timeouts.total` or `x-pillion-timeout-total`";
+        Self::ours(408, Class::Timeout, why)
+    }
+
     pub(super) fn nobody(group: &str) -> Self {
         Self::ours(
             429,

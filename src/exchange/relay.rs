@@ -307,7 +307,7 @@ impl Relay {
         let now = time::now();
         let used = self.used();
         let record = &mut self.ledger.record;
-        used.note(record);
+        used.note(record, &self.live);
         record.end = end;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
@@ -348,7 +348,7 @@ impl Drop for Relay {
             let record = &mut self.ledger.record;
             record.end = End::Abandoned;
             record.status = 499;
-            used.note(record);
+            used.note(record, &self.live);
             self.served.in_flight.row().charged(used.tokens(), used.cost, now);
             let (at, since) = (self.served.deployment, self.served.since);
             record.attempts.extend(over(&self.live, at, since, now, TryEnd::Abandoned));

@@ -14,11 +14,11 @@ use smallvec::SmallVec;
 use super::attempt::{Finished, Refusal, over};
 use super::live::Live;
 use super::race::Won;
-use crate::account::{Ledger, Record, TryEnd};
-use crate::lexicon::time;
+use crate::account::{Ledger, Record, TryEnd, Wasted};
+use crate::lexicon::{DeploymentIx, time};
 use crate::protocol::Call;
-use crate::routing::Launch;
 use crate::routing::table::fill;
+use crate::routing::{Hedged, Launch, Role};
 
 /// The tries that run. Dropping it ends them at the wire.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Tries<'a, F> {
     since: Option<Instant>,
     /// How those end that are still running when this is dropped.
     rest: TryEnd,
+    /// The hedge that was made last, and who was late.
+    hedge: Option<(DeploymentIx, DeploymentIx)>,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,7 @@ struct Running<'a, F> {
 impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
     pub(super) fn new(live: &'a Arc<Live>, call: &'a Call, ledger: &'a mut Ledger) -> Self {
         let running = SmallVec::new();
-        Self { live, call, ledger, running, since: None, rest: TryEnd::Abandoned }
+        Self { live, call, ledger, running, since: None, rest: TryEnd::Abandoned, hedge: None }
     }
 
     /// Starts a try.
@@ -56,7 +58,12 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         if launch.retries > 0 {
             record.retries += 1;
         }
-        note(record, &launch, self.live, self.call);
+        match (launch.role, self.running.last()) {
+            (Role::Hedge, Some(late)) => {
+                self.hedge = Some((late.launch.member.deployment, launch.member.deployment));
+            }
+            (Role::Hedge | Role::Lead, _) => note(record, &launch, self.live, self.call),
+        }
         let since = time::now();
         self.since.get_or_insert(since);
         let future = Box::pin(run(launch.clone()));
@@ -85,12 +92,30 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         let over = self.running.remove(at);
         self.note_end(&over, finished.end);
         if let Ok(won) = &finished.result {
-            self.rest = TryEnd::Lost;
+            self.rest = TryEnd::Lost(Wasted::default());
             self.note_winner(&over, won);
         } else if self.running.is_empty() {
             self.note_pause();
         }
         Some((over.launch, finished.result))
+    }
+
+    /// Notes what became of the hedge, and how the pair of deployments did.
+    pub(super) fn note_hedge(&mut self, hedged: Hedged, winner: Option<&Launch<'_>>) {
+        let record = &mut self.ledger.record;
+        record.hedge = match (hedged, winner.map(|winner| winner.role)) {
+            (Hedged::No, _) => None,
+            (Hedged::Forgone(why), _) => Some(why.as_str()),
+            (Hedged::Made, Some(Role::Hedge)) => Some("won"),
+            (Hedged::Made, Some(Role::Lead)) => Some("lost"),
+            (Hedged::Made, None) => Some("failed"),
+        };
+        let Some((first, second)) = self.hedge else { return };
+        let group = self.live.member(first).and_then(|(group, _)| self.live.hedges.get(group.at));
+        let ids = (self.live.deployment(first), self.live.deployment(second));
+        if let (Some(hedges), (Some(first), Some(second))) = (group, ids) {
+            hedges.ended(&first.id, &second.id, record.hedge == Some("won"), time::now());
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Finished)> {

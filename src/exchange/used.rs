@@ -5,9 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::attempt::Served;
-use crate::account::{Record, cost, estimate};
-use crate::lexicon::{PicoUsd, Tokens};
+use super::live::Live;
+use crate::account::{Record, TryEnd, Wasted, cost, estimate};
+use crate::lexicon::{DeploymentIx, PicoUsd, Tokens, time};
 use crate::protocol::{Call, Endpoint, Fields, Usage};
+use crate::provider::runs_to_end;
 use crate::registry::Price;
 use crate::stats::Answer;
 
@@ -73,10 +75,29 @@ impl Used {
         Self::of(usage, price)
     }
 
-    /// Writes it down.
-    pub(super) fn note(self, record: &mut Record) {
+    /// Writes it down, and what the tries that lost have used beside it.
+    pub(super) fn note(self, record: &mut Record, live: &Live) {
         record.usage = self.usage;
         record.cost = self.cost;
+        for tried in &mut record.attempts {
+            if let TryEnd::Lost(wasted) = &mut tried.end {
+                *wasted = self.wasted(tried.deployment, live);
+            }
+        }
+    }
+
+    /// What a try of the same request used that was cut short: the same prompt, and the answer too
+    /// where the provider goes on. It counts against the deployment's limits and budgets.
+    fn wasted(&self, at: DeploymentIx, live: &Live) -> Wasted {
+        let Some(own) = self.usage else { return Wasted::default() };
+        let vendor = live.deployment(at).map_or("", |deployment| deployment.vendor.prefix);
+        let completion = if runs_to_end(vendor) { own.completion } else { 0 };
+        let usage = Usage { prompt: own.prompt, completion, ..Usage::default() };
+        let used = Self::of(Some(usage), live.price(at));
+        if let Some(row) = live.rows.get(at) {
+            row.charged(used.tokens(), used.cost, time::now());
+        }
+        Wasted { tokens: used.tokens(), cost: used.cost }
     }
 
     /// All tokens.

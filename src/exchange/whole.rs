@@ -30,7 +30,7 @@ pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Res
     let record = &mut ledger.record;
     record.status = 200;
     record.end = End::Complete;
-    whole.used.note(record);
+    whole.used.note(record, live);
     let mut response = Response::new(Body::whole(body));
     let headers = response.headers_mut();
     headers.reserve(head::OURS + 2 * whole.headers.len());

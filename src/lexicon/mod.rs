@@ -4,6 +4,7 @@
 
 pub mod amount;
 pub mod failure;
+pub mod hedge;
 pub mod id;
 pub mod secret;
 pub mod substitute;
@@ -11,6 +12,7 @@ pub mod time;
 
 pub use amount::{PicoUsd, Tokens};
 pub use failure::{Class, Failure};
+pub use hedge::HedgeMode;
 pub use id::{DeploymentIx, GroupIx};
 pub use secret::Secret;
 pub use substitute::Substitute;

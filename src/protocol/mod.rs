@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::lexicon::Substitute;
+use crate::lexicon::{HedgeMode, Substitute};
 
 pub use fault::Fault;
 pub use fields::{Edits, Fields, NotAnObject};
@@ -139,6 +139,10 @@ pub struct Wishes {
     pub timeout: Option<Duration>,
     /// How long a stream may be silent.
     pub stream_timeout: Option<Duration>,
+    /// Whether the request is hedged when it is late, from `x-pillion-hedge`.
+    pub hedge: Option<HedgeMode>,
+    /// How long all tries may take together, from `x-pillion-timeout-total`.
+    pub total_timeout: Option<Duration>,
     /// Tags from `tags`, `metadata.tags` and `x-litellm-tags`.
     pub tags: Vec<Box<str>>,
     /// Leave out what a provider does not take, instead of refusing the request.

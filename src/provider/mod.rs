@@ -27,7 +27,7 @@ use crate::lexicon::{Failure, Secret};
 use crate::protocol::{Call, Dialect, Endpoint, Rope, Translator};
 
 pub use build::{build, infer};
-pub use vendor::Vendor;
+pub use vendor::{Vendor, runs_to_end};
 
 /// One `model_list` entry, ready to be called.
 #[derive(Debug)]

@@ -152,3 +152,22 @@ impl Vendor {
         }
     }
 }
+
+/// Whether a provider goes on, and is paid, when a call is cancelled (§1.6 of the routing study,
+/// after the list that `OpenRouter` keeps). Those that are not named stop.
+pub fn runs_to_end(prefix: &str) -> bool {
+    const GO_ON: [&str; 11] = [
+        "ai21",
+        "bedrock",
+        "dashscope",
+        "gemini",
+        "groq",
+        "minimax",
+        "mistral",
+        "nebius",
+        "perplexity",
+        "sambanova",
+        "vertex_ai",
+    ];
+    GO_ON.contains(&prefix)
+}

@@ -9,6 +9,7 @@ mod chance;
 pub mod cooldown;
 #[cfg(test)]
 mod fixture;
+pub mod hedge;
 pub mod latency;
 pub mod limit;
 pub mod pick;
@@ -16,10 +17,10 @@ pub mod strategy;
 pub mod table;
 pub mod view;
 
-pub use attempts::{Action, Ask, Attempts, Launch, Outcome, TryId, Verdict};
+pub use attempts::{Action, Ask, Attempts, Hedged, Late, Launch, Outcome, Role, TryId, Verdict};
 pub use budget::Budget;
 pub use limit::{Exceeded, Limit};
 pub use pick::NoCandidate;
 pub use strategy::{Shape, Strategy};
-pub use table::{Group, Member, Policy, Rates, Resolved, RouteTable, Settings};
-pub use view::{Outlook, View, Vitals};
+pub use table::{Domain, Group, Member, Policy, Rates, Resolved, RouteTable, Settings};
+pub use view::{Effort, Kind, Outlook, View, Vitals};

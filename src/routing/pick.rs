@@ -39,6 +39,8 @@ pub enum NoCandidate {
     NoTagMatch,
     /// Everyone who could serve it has refused it already.
     Exhausted,
+    /// The request's deadline is past.
+    OutOfTime,
 }
 
 /// Picks a member of `group`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::budget::Budget;
+use super::hedge;
 use super::strategy::Strategy;
 use crate::lexicon::{DeploymentIx, GroupIx, PicoUsd, Substitute};
 
@@ -12,6 +13,8 @@ use crate::lexicon::{DeploymentIx, GroupIx, PicoUsd, Substitute};
 pub struct Member {
     /// Which deployment.
     pub deployment: DeploymentIx,
+    /// What it shares its failures with.
+    pub domain: Domain,
     /// `weight`: its share under simple-shuffle.
     pub weight: Option<f64>,
     /// `rpm`: the share where nobody has a weight; a limit where [`Settings::minds_limits`].
@@ -49,6 +52,7 @@ impl Member {
     pub fn new(deployment: DeploymentIx) -> Self {
         Self {
             deployment,
+            domain: Domain::default(),
             weight: None,
             rpm: None,
             tpm: None,
@@ -66,6 +70,15 @@ impl Member {
             allowed_fails: None,
         }
     }
+}
+
+/// What deployments fail and slow down with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Domain {
+    /// The prefix of the provider.
+    pub provider: Box<str>,
+    /// The configured region, else the address.
+    pub region: Box<str>,
 }
 
 /// A number per class of failure: `retry_policy` (retries) or `allowed_fails_policy` (failures).
@@ -137,6 +150,13 @@ pub struct Settings {
     pub rates: Rates,
     /// `provider_budget_config`, by the prefix of the provider.
     pub provider_budgets: BTreeMap<Box<str>, Budget>,
+    /// `pillion.hedge`.
+    pub hedge: hedge::Settings,
+    /// `pillion.groups.NAME.hedge`, with what it leaves out from `pillion.hedge`.
+    pub group_hedges: BTreeMap<Box<str>, hedge::Settings>,
+    /// `pillion.timeouts.total`: how long all tries of a request may take together; `None` is as
+    /// long as each of them may.
+    pub total_timeout: Option<Duration>,
 }
 
 /// What `rpm` and `tpm` mean where the strategy says nothing about them.
@@ -179,6 +199,9 @@ impl Default for Settings {
             strategy: Strategy::default(),
             rates: Rates::default(),
             provider_budgets: BTreeMap::new(),
+            hedge: hedge::Settings::default(),
+            group_hedges: BTreeMap::new(),
+            total_timeout: None,
         }
     }
 }
@@ -186,6 +209,8 @@ impl Default for Settings {
 /// All deployments behind one public name.
 #[derive(Debug)]
 pub struct Group {
+    /// Its position in the table.
+    pub at: GroupIx,
     /// The public name; may hold `*`s.
     pub name: Box<str>,
     /// Its deployments, in the order of the file.
@@ -200,6 +225,8 @@ pub struct Group {
     pub content_policy_fallbacks: Option<Vec<Substitute>>,
     /// How often which failure is retried.
     pub retry_policy: Option<Policy>,
+    /// When a second try is made for one that is late.
+    pub hedge: hedge::Settings,
     /// Whether the name is a pattern.
     pub wildcard: bool,
 }
@@ -315,6 +342,7 @@ impl RouteTable {
             (!list.is_empty()).then(|| substitutes(list, name).unwrap_or_default())
         };
         self.groups.push(Group {
+            at,
             name: name.into(),
             members: Vec::new(),
             orders: Vec::new(),
@@ -326,6 +354,7 @@ impl RouteTable {
                 .get(name)
                 .or(settings.retry_policy.as_ref())
                 .cloned(),
+            hedge: settings.group_hedges.get(name).unwrap_or(&settings.hedge).clone(),
             wildcard: name.contains('*'),
         });
         self.names.insert(name.into(), at);

@@ -1,9 +1,11 @@
 //! All that routing may know about the deployments at this moment.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::latency::Forecast;
 use crate::lexicon::{DeploymentIx, PicoUsd, Tokens};
 
 /// The state of one deployment.
@@ -52,6 +54,54 @@ impl Default for Outlook {
             quota_left: 1.0,
             capacity: None,
             age: None,
+        }
+    }
+}
+
+/// What waits depend on besides the deployment and the prompt: what is waited for, and how long a
+/// model thinks before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kind {
+    /// Whether the first event with content ends the wait, or the whole answer.
+    pub stream: bool,
+    /// How hard the model is asked to think.
+    pub effort: Effort,
+}
+
+impl Kind {
+    /// How many kinds there are.
+    pub const COUNT: usize = 2 * Effort::COUNT;
+
+    /// The position in tables by kind.
+    pub const fn at(self) -> usize {
+        self.effort as usize * 2 + self.stream as usize
+    }
+}
+
+/// `reasoning_effort`, as coarse as waits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Nothing was said.
+    #[default]
+    Unset,
+    /// `none`, `minimal` or `low`.
+    Low,
+    /// `medium`.
+    Medium,
+    /// `high` or more.
+    High,
+}
+
+impl Effort {
+    const COUNT: usize = Self::High as usize + 1;
+
+    /// The effort by its name in OpenAI's API; a name that nobody knows is the highest.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "" => Self::Unset,
+            "none" | "minimal" | "low" => Self::Low,
+            "medium" => Self::Medium,
+            _ => Self::High,
         }
     }
 }
@@ -117,6 +167,16 @@ pub struct Spent {
 pub trait View {
     /// The state of one; the default for a position it does not know.
     fn vitals(&self, of: DeploymentIx) -> Vitals;
+
+    /// What the last seconds have taught.
+    fn outlook(&self, _of: DeploymentIx) -> Outlook {
+        Outlook::default()
+    }
+
+    /// What answers to calls of this kind have taught.
+    fn forecast(&self, _of: DeploymentIx, _kind: Kind) -> Option<Arc<Forecast>> {
+        None
+    }
 
     /// What was used in the last `window`, a minute at most.
     fn used(&self, _of: DeploymentIx, _window: Duration, _now: Instant) -> Used {

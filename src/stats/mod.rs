@@ -3,6 +3,7 @@
 //! Rows are keyed by the deployment's id and live outside the snapshot, so that they survive a
 //! reload. Reading never writes and nothing here waits.
 
+pub mod hedges;
 mod minute;
 mod purse;
 mod recent;
@@ -17,6 +18,7 @@ use crate::routing::cooldown::{Evidence, judge};
 use crate::routing::strategy::lowest_latency;
 use crate::routing::view::{Counted, Measure, Payer, Samples, Spent, Used};
 use crate::routing::{Group, Member, Settings, View, Vitals};
+pub use hedges::{GroupHedges, Hedges};
 use minute::{MINUTE, Minute};
 use purse::Purse;
 use recent::Recent;
@@ -26,6 +28,7 @@ use recent::Recent;
 pub struct StatsTable {
     epoch: Instant,
     known: Mutex<Known>,
+    hedges: hedges::Known,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +54,12 @@ pub struct Named<'a> {
 impl StatsTable {
     /// An empty table. Times are kept relative to `now`.
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, known: Mutex::default() }
+        Self { epoch: now, known: Mutex::default(), hedges: hedges::Known::default() }
+    }
+
+    /// The hedges of the groups of one snapshot, in its order.
+    pub fn hedges<'n>(&self, groups: impl Iterator<Item = &'n str>) -> GroupHedges {
+        self.hedges.of(groups)
     }
 
     /// The rows of one snapshot, in its order. A known id keeps its row unless it is now another

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::smallvec;
 
-use crate::account::{End, Record, Try, TryEnd};
+use crate::account::{End, Record, Try, TryEnd, Wasted};
 use crate::lexicon::{Class, DeploymentIx, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
@@ -25,9 +25,11 @@ pub(super) fn stream() -> Record {
         tries: 2,
         attempts: smallvec![
             tried("west", TryEnd::Failed { class: Class::RateLimit, cooled: true }),
+            tried("west", TryEnd::Lost(Wasted { tokens: 100, cost: Some(PicoUsd(3_000_000)) })),
             tried("east", TryEnd::Answered)
         ],
         retries: 1,
+        hedge: Some("won"),
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
         duration: Duration::from_micros(1_500_042),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::account::Record;
+use crate::account::{Record, TryEnd};
 use crate::lexicon::PicoUsd;
 use crate::protocol::{Endpoint, Usage};
 
@@ -38,6 +38,14 @@ pub(super) fn append(out: &mut Vec<u8>, record: &Record, now: Duration) {
     }
     if let Some(cost) = record.cost {
         money(out, "cost_usd", cost);
+    }
+    word(out, "hedge", record.hedge);
+    let wasted = record.attempts.iter().filter_map(|tried| match tried.end {
+        TryEnd::Lost(wasted) => wasted.cost,
+        TryEnd::Abandoned | TryEnd::Answered | TryEnd::Failed { .. } => None,
+    });
+    if let Some(cost) = wasted.reduce(|sum, cost| PicoUsd(sum.0.saturating_add(cost.0))) {
+        money(out, "hedge_cost_usd", cost);
     }
     word(out, "error.type", record.class.map(crate::lexicon::Class::as_str));
     out.extend_from_slice(b"}\n");
@@ -243,7 +251,7 @@ mod tests {
                 "reasoning_tokens": 5,
                 "estimated": false,
                 "cost_usd": 0.000_012_5,
-                "error.type": "rate_limit",
+                "hedge": "won", "hedge_cost_usd": 0.000003, "error.type": "rate_limit",
             })
         );
     }

@@ -269,6 +269,9 @@ impl OfGroup {
         if record.fallbacks > 0 {
             self.fallbacks.increment(record.fallbacks.into());
         }
+        if let Some(outcome) = record.hedge {
+            maker.counter(&table::HEDGES, &[&self.name, outcome]).increment(1);
+        }
         let word = record.endpoint.map_or("other", Endpoint::as_str);
         let at = record.endpoint.map_or(Endpoint::ALL.len(), Endpoint::at);
         let Some(endpoint) = self.endpoints.get(at) else { return };
@@ -332,6 +335,8 @@ struct OfDeployment {
     /// In [`PicoUsd`], so that the sum stays exact; shown as dollars when scraped.
     cost: AtomicU64,
     cost_shown: Gauge,
+    hedge_cost: AtomicU64,
+    hedge_cost_shown: Gauge,
 }
 
 /// How many classes of failures there are; the last variant's position tells.
@@ -357,13 +362,15 @@ impl OfDeployment {
             cooling: maker.gauge(&table::IN_COOLDOWN, &[id]),
             cost: AtomicU64::new(0),
             cost_shown: maker.gauge(&table::COST, &[id, group]),
+            hedge_cost: AtomicU64::new(0),
+            hedge_cost_shown: maker.gauge(&table::HEDGE_COST, &[id, group]),
         }
     }
 
     fn tried(&self, end: TryEnd, maker: &Maker) {
         let make = |row| maker.counter(row, &[&self.id, end.as_str()]);
         match end {
-            TryEnd::Abandoned | TryEnd::Lost => make(&table::TRIES).increment(1),
+            TryEnd::Abandoned => make(&table::TRIES).increment(1),
             TryEnd::Answered => self.success.increment(1),
             TryEnd::Failed { class, cooled } => {
                 self.failed.increment(class as usize, || make(&table::TRIES));
@@ -371,11 +378,24 @@ impl OfDeployment {
                     self.cooled.increment(class as usize, || make(&table::COOLDOWNS));
                 }
             }
+            TryEnd::Lost(wasted) => {
+                make(&table::TRIES).increment(1);
+                maker
+                    .counter(&table::HEDGE_TOKENS, &[&self.id, &self.group])
+                    .increment(wasted.tokens);
+                if let Some(cost) = wasted.cost {
+                    self.hedge_cost.fetch_add(cost.0, Ordering::Relaxed);
+                }
+            }
         }
     }
 
     fn show_cost(&self) {
-        self.cost_shown.set(PicoUsd(self.cost.load(Ordering::Relaxed)).as_usd());
+        for (cost, shown) in
+            [(&self.cost, &self.cost_shown), (&self.hedge_cost, &self.hedge_cost_shown)]
+        {
+            shown.set(PicoUsd(cost.load(Ordering::Relaxed)).as_usd());
+        }
     }
 
     fn answered(&self, record: &Record) {

@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 25] = [
+pub const TABLE: [&Row; 28] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -71,6 +71,9 @@ pub const TABLE: [&Row; 25] = [
     &TRIES_IN_FLIGHT,
     &RETRIES,
     &FALLBACKS,
+    &HEDGES,
+    &HEDGE_TOKENS,
+    &HEDGE_COST,
     &COOLDOWNS,
     &IN_COOLDOWN,
     &CONNECTIONS_OPEN,
@@ -158,6 +161,27 @@ pub(super) const FALLBACKS: Row = Row::new(
     Kind::Counter,
     &["model_group"],
     "Other groups asked after one had failed, by the group asked last.",
+);
+
+pub(super) const HEDGES: Row = Row::new(
+    "pillion_hedges_total",
+    Kind::Counter,
+    &["model_group", "outcome"],
+    "Requests whose first try was late, by what became of their hedge: won, lost or failed, or why there was none (observed, holdout, budget, no_candidate, unlikely, ineligible, long_prompt, brown_out, pair).",
+);
+
+pub(super) const HEDGE_TOKENS: Row = Row::new(
+    "pillion_hedge_tokens_total",
+    Kind::Counter,
+    &["deployment", "model_group"],
+    "Estimated tokens of tries that lost against another one of the same request. Not part of pillion_tokens_total.",
+);
+
+pub(super) const HEDGE_COST: Row = Row::new(
+    "pillion_hedge_cost_usd_total",
+    Kind::FractionCounter,
+    &["deployment", "model_group"],
+    "What those tokens are estimated to have cost, in US dollars. Not part of pillion_cost_usd_total.",
 );
 
 pub(super) const COOLDOWNS: Row = Row::new(

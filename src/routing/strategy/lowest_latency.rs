@@ -155,10 +155,11 @@ mod tests {
     use super::super::{Shape, Strategy};
     use super::*;
     use crate::routing::fixture::{World, members};
-    use crate::routing::view::{Sample, Used};
+    use crate::routing::view::{Effort, Sample, Used};
 
-    const STREAM: Shape = Shape { stream: true, prompt_tokens: 0 };
-    const WHOLE: Shape = Shape { stream: false, prompt_tokens: 0 };
+    const STREAM: Shape =
+        Shape { stream: true, prompt_tokens: 0, length: 0, effort: Effort::Unset };
+    const WHOLE: Shape = Shape { stream: false, ..STREAM };
 
     /// Who is chosen where each deployment took so many seconds for whole answers.
     #[track_caller]

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::chance::one_of;
 use super::table::Member;
-use super::view::View;
+use super::view::{Effort, Kind, View};
 use crate::lexicon::Tokens;
 
 pub mod adaptive;
@@ -49,6 +49,18 @@ pub struct Shape {
     pub stream: bool,
     /// About how many tokens its prompt has; zero where nobody needs to know.
     pub prompt_tokens: Tokens,
+    /// A quarter of the bytes of its body: what waits are measured against. Rough, but of no cost,
+    /// and a line through it is as straight as one through tokens.
+    pub length: u32,
+    /// How hard the model is asked to think.
+    pub effort: Effort,
+}
+
+impl Shape {
+    /// Which answers teach about this call.
+    pub const fn kind(&self) -> Kind {
+        Kind { stream: self.stream, effort: self.effort }
+    }
 }
 
 /// What a choice is made from besides the candidates.

@@ -1,20 +1,24 @@
-//! The tries of one request: retries within a group, then fallbacks to other groups.
+//! The tries of one request: retries within a group, hedges beside a late try, then fallbacks to
+//! other groups.
 //!
 //! A machine without IO. Tell it what became of a try with [`Attempts::on`], ask it what to do
 //! with [`Attempts::poll`]. It always ends: every group is asked a bounded number of times, and
 //! every group at most once.
 
+mod fallback;
+mod retry;
+mod second;
+
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::chance;
-use super::cooldown;
+use super::hedge::{Forgone, Mode};
 use super::pick::{self, Narrow, NoCandidate};
 use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
 use super::view::View;
-use crate::lexicon::{Class, DeploymentIx, Failure, Substitute, Tokens};
+use crate::lexicon::{DeploymentIx, Failure, Substitute, Tokens};
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +43,30 @@ pub struct Ask<'a> {
     pub timeout: Option<Duration>,
     /// How long a stream may be silent; `None` is as configured.
     pub stream_timeout: Option<Duration>,
+    /// Whether it is hedged when it is late; `None` is as configured.
+    pub hedge: Option<Mode>,
+    /// When all its tries must be over; `None` where only each of them has a limit.
+    pub deadline: Option<Instant>,
+}
+
+impl<'a> Ask<'a> {
+    /// A request that has no wishes of its own.
+    pub const fn new(target: &'a Resolved, shape: Shape) -> Self {
+        Self {
+            target,
+            tags: &[],
+            shape,
+            num_retries: None,
+            fallbacks: None,
+            context_window_fallbacks: None,
+            content_policy_fallbacks: None,
+            disable_fallbacks: false,
+            timeout: None,
+            stream_timeout: None,
+            hedge: None,
+            deadline: None,
+        }
+    }
 }
 
 /// Number of a try within its request, from zero.
@@ -58,6 +86,8 @@ pub struct Launch<'a> {
     pub captures: Vec<Box<str>>,
     /// Whom to call.
     pub member: &'a Member,
+    /// Why it is made.
+    pub role: Role,
     /// Body fields to set, for a fallback that has some.
     pub fields: &'a [(Box<str>, bytes::Bytes)],
     /// How long it may take to the whole answer, or to a stream's first event with content;
@@ -71,11 +101,22 @@ pub struct Launch<'a> {
     pub prompt_tokens: Tokens,
 }
 
+/// Why a try is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Beside one that is late.
+    Hedge,
+    /// To get an answer.
+    Lead,
+}
+
 /// What to do next.
 #[derive(Debug)]
 pub enum Action<'a> {
     /// Give up.
     Fail(Verdict),
+    /// A try is late. Find out whether it may be hedged and tell it to [`Attempts::permit`].
+    Late(Late<'a>),
     /// Make a call.
     Launch(Launch<'a>),
     /// Ask again at this moment, not before; `None`: when a try has come to something.
@@ -89,6 +130,29 @@ pub enum Verdict {
     NoCandidate(NoCandidate),
     /// Every try failed; the answer is this one's error.
     Tried(TryId, Failure),
+}
+
+/// A try that is late, and who would be asked beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Late<'a> {
+    /// The group of both.
+    pub group: &'a Group,
+    /// Who is late.
+    pub first: &'a Member,
+    /// Who would be asked.
+    pub second: &'a Member,
+}
+
+/// What became of the hedge of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hedged {
+    /// No try was late.
+    #[default]
+    No,
+    /// One was late, and there was no hedge for this reason.
+    Forgone(Forgone),
+    /// One was made.
+    Made,
 }
 
 /// What became of a try.
@@ -107,6 +171,10 @@ pub struct Attempts<'a> {
     ask: Ask<'a>,
     hop: Hop<'a>,
     phase: Phase,
+    running: SmallVec<[Running<'a>; 2]>,
+    hedge: Hedge<'a>,
+    hedged: Hedged,
+    copies: u32,
     /// Groups still to be asked, the next one last.
     queue: Vec<Target<'a>>,
     /// Names already asked or queued and gone.
@@ -121,8 +189,28 @@ pub struct Attempts<'a> {
 enum Phase {
     Over,
     Pick,
-    Running(TryId, DeploymentIx),
+    Running,
     Waiting(Instant),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running<'a> {
+    id: TryId,
+    member: &'a Member,
+    since: Instant,
+}
+
+/// The next hedge of what runs.
+#[derive(Debug, Clone, Copy)]
+enum Hedge<'a> {
+    /// A permit was asked for.
+    Asked(&'a Member),
+    /// The try is late from this moment on.
+    Due(Instant),
+    /// There is a permit.
+    Granted(&'a Member),
+    /// There will be none.
+    None,
 }
 
 /// One group being asked.
@@ -171,6 +259,10 @@ impl<'a> Attempts<'a> {
             ask,
             hop,
             phase: Phase::Pick,
+            running: SmallVec::new(),
+            hedge: Hedge::None,
+            hedged: Hedged::No,
+            copies: 0,
             queue: Vec::new(),
             visited: SmallVec::from_slice(&[&*group.name]),
             original: None,
@@ -185,12 +277,15 @@ impl<'a> Attempts<'a> {
         loop {
             match self.phase {
                 Phase::Over => return Action::Fail(self.verdict()),
-                Phase::Running(..) => return Action::Wait(None),
+                Phase::Running => return self.while_running(now, entropy, view),
                 Phase::Waiting(until) if until > now => return Action::Wait(Some(until)),
                 Phase::Pick | Phase::Waiting(_) => {}
             }
             match self.pick(now, entropy, view) {
-                Ok(member) => return Action::Launch(self.launch(member)),
+                Ok(member) if !self.has_time_for(member, now, view) => self.out_of_time(),
+                Ok(member) => {
+                    return Action::Launch(self.launch(member, Role::Lead, now, view));
+                }
                 Err(nobody) => self.end_hop(nobody),
             }
         }
@@ -205,21 +300,63 @@ impl<'a> Attempts<'a> {
         entropy: u64,
         view: &impl View,
     ) {
-        let Phase::Running(running, deployment) = self.phase else { return };
-        if running != id {
-            return;
-        }
+        let Some(at) = self.running.iter().position(|running| running.id == id) else { return };
+        let deployment = self.running.remove(at).member.deployment;
         match outcome {
-            Outcome::Committed => self.phase = Phase::Over,
+            Outcome::Committed => {
+                self.running.clear();
+                self.phase = Phase::Over;
+            }
             Outcome::Failed(failure) => {
                 self.hop.last = Some((id, failure));
-                self.after_failure(deployment, failure, now, entropy, view);
+                if retry::is_retryable(failure) {
+                    self.hop.avoided.push(deployment);
+                } else {
+                    self.hop.excluded.push(deployment);
+                }
+                // While another one lives it may still answer, and takes no retry away.
+                if self.running.is_empty() {
+                    self.hedge = Hedge::None;
+                    self.after_failure((id, deployment), failure, now, entropy, view);
+                }
             }
         }
     }
 
+    /// Whether a try may be expected to answer before the deadline. The first one always may.
+    fn has_time_for(&self, member: &Member, now: Instant, view: &impl View) -> bool {
+        let Some(deadline) = self.ask.deadline else { return true };
+        let left = deadline.saturating_duration_since(now);
+        if self.next_id == 0 || left.is_zero() {
+            return !left.is_zero();
+        }
+        let shape = self.ask.shape;
+        let forecast = view.forecast(member.deployment, shape.kind());
+        forecast.is_none_or(|forecast| forecast.expected(shape.length) <= left)
+    }
+
+    /// The deadline leaves no room for another try.
+    fn out_of_time(&mut self) {
+        let verdict = match self.hop.last {
+            Some((id, failure)) => Verdict::Tried(id, failure),
+            None => Verdict::NoCandidate(NoCandidate::OutOfTime),
+        };
+        self.original.get_or_insert(verdict);
+        self.phase = Phase::Over;
+    }
+
     fn pick(
         &self,
+        now: Instant,
+        entropy: u64,
+        view: &impl View,
+    ) -> Result<&'a Member, NoCandidate> {
+        self.pick_without(&self.hop.excluded, now, entropy, view)
+    }
+
+    fn pick_without(
+        &self,
+        excluded: &[DeploymentIx],
         now: Instant,
         entropy: u64,
         view: &impl View,
@@ -229,33 +366,49 @@ impl<'a> Attempts<'a> {
             only: self.hop.only,
             order: self.hop.order,
             tags: self.ask.tags,
-            excluded: &self.hop.excluded,
+            excluded,
             avoided: &self.hop.avoided,
         };
         let scene = Scene { view, shape, now, entropy };
         pick::pick(self.hop.group, self.table.settings(), &narrow, &scene)
     }
 
-    fn launch(&mut self, member: &'a Member) -> Launch<'a> {
+    fn launch(
+        &mut self,
+        member: &'a Member,
+        role: Role,
+        now: Instant,
+        view: &impl View,
+    ) -> Launch<'a> {
         let id = TryId(self.next_id);
         self.next_id += 1;
-        self.phase = Phase::Running(id, member.deployment);
+        self.phase = Phase::Running;
+        let timeout = self.timeout(member, now);
+        self.hedge = self.due(member, timeout, now, view);
+        self.running.push(Running { id, member, since: now });
         Launch {
             id,
             group: self.hop.group,
             name: self.hop.name,
             captures: self.hop.captures.clone(),
             member,
+            role,
             fields: self.hop.fields,
-            timeout: self.timeout(member),
+            timeout,
             retries: self.hop.retries,
             fallbacks: self.hops,
             prompt_tokens: self.ask.shape.prompt_tokens,
         }
     }
 
-    /// §2.5 of `LiteLLM`, the first that is set.
-    fn timeout(&self, member: &Member) -> Duration {
+    /// §2.5 of `LiteLLM`, the first that is set, and no more than is left of the whole.
+    fn timeout(&self, member: &Member, now: Instant) -> Duration {
+        let left = self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let own = self.own_timeout(member);
+        left.map_or(own, |left| left.min(own))
+    }
+
+    fn own_timeout(&self, member: &Member) -> Duration {
         let settings = self.table.settings();
         let whole = self.ask.timeout.or(member.timeout).unwrap_or(settings.timeout);
         if !self.ask.shape.stream {
@@ -268,242 +421,8 @@ impl<'a> Attempts<'a> {
             .unwrap_or(whole)
     }
 
-    fn after_failure(
-        &mut self,
-        deployment: DeploymentIx,
-        failure: Failure,
-        now: Instant,
-        entropy: u64,
-        view: &impl View,
-    ) {
-        if is_retryable(failure) {
-            self.hop.avoided.push(deployment);
-        } else {
-            self.hop.excluded.push(deployment);
-        }
-        if !self.may_retry(deployment, failure) {
-            return self.leave(Verdict::Tried(TryId(self.next_id.saturating_sub(1)), failure));
-        }
-        match self.pick(now, entropy, view) {
-            Err(_) => self.leave(Verdict::Tried(TryId(self.next_id.saturating_sub(1)), failure)),
-            Ok(next) => {
-                self.hop.retries += 1;
-                let wait = self.wait_before(deployment, next.deployment, failure, entropy);
-                match wait {
-                    None => {
-                        self.leave(Verdict::Tried(TryId(self.next_id.saturating_sub(1)), failure));
-                    }
-                    Some(wait) if wait.is_zero() => self.phase = Phase::Pick,
-                    Some(wait) => self.phase = Phase::Waiting(now + wait),
-                }
-            }
-        }
-    }
-
-    /// Whether the group may be asked again after this failure, as §2.6 of `LiteLLM` says.
-    fn may_retry(&self, failed: DeploymentIx, failure: Failure) -> bool {
-        let policy = self
-            .hop
-            .group
-            .retry_policy
-            .as_ref()
-            .and_then(|policy| cooldown::allowed(policy, failure.class).or(policy.other))
-            .filter(|_| self.ask.num_retries != Some(0));
-        if let Some(retries) = policy {
-            return self.hop.retries < retries && (is_retryable(failure) || self.has_others());
-        }
-        let own = |member: &&Member| member.deployment == failed;
-        let configured =
-            self.hop.group.members.iter().find(own).and_then(|member| member.num_retries);
-        let retries =
-            self.ask.num_retries.or(configured).unwrap_or(self.table.settings().num_retries);
-        self.hop.retries < retries && self.class_may_retry(failure)
-    }
-
-    fn class_may_retry(&self, failure: Failure) -> bool {
-        match Fault::of(failure) {
-            Fault::Account => self.has_others(),
-            Fault::Moment => true,
-            Fault::Request => false,
-        }
-    }
-
-    fn has_others(&self) -> bool {
-        self.hop.group.members.len() > 1 && self.hop.only.is_none()
-    }
-
-    /// The pause before the next try: none when it goes to another deployment, else the
-    /// provider's wish or exponential back-off; `None` where the provider asks for more patience
-    /// than a request has.
-    fn wait_before(
-        &self,
-        failed: DeploymentIx,
-        next: DeploymentIx,
-        failure: Failure,
-        entropy: u64,
-    ) -> Option<Duration> {
-        if failed != next {
-            return Some(Duration::ZERO);
-        }
-        let jitter = JITTER.mul_f64(chance::unit(entropy.rotate_left(32)));
-        match failure.retry_after {
-            Some(wish) if wish > LONGEST_WAIT => None,
-            Some(wish) if !wish.is_zero() => Some(wish + jitter),
-            _ => {
-                let doublings = self.hop.retries.saturating_sub(1).min(10);
-                let backoff = FIRST_WAIT * 2u32.pow(doublings);
-                Some(backoff.max(self.table.settings().retry_after).min(LONGEST_BACKOFF) + jitter)
-            }
-        }
-    }
-
-    fn end_hop(&mut self, nobody: NoCandidate) {
-        let verdict = match self.hop.last {
-            Some((id, failure)) => Verdict::Tried(id, failure),
-            None => Verdict::NoCandidate(nobody),
-        };
-        self.leave(verdict);
-    }
-
-    /// Leaves the group for the next one on the list, or ends.
-    fn leave(&mut self, verdict: Verdict) {
-        self.original.get_or_insert(verdict);
-        self.enqueue(verdict);
-        while let Some(target) = self.queue.pop() {
-            if let Some(hop) = self.enter(target) {
-                self.hop = hop;
-                self.hops += 1;
-                self.phase = Phase::Pick;
-                return;
-            }
-        }
-        self.phase = Phase::Over;
-    }
-
-    /// Queues whom the failed group names, before those that were queued by groups before it.
-    fn enqueue(&mut self, verdict: Verdict) {
-        let depth = self.hop.depth + 1;
-        let too_deep = depth > self.table.settings().max_fallbacks;
-        // A later order of a group that was asked before: that group queued its fallbacks then.
-        if self.ask.disable_fallbacks || too_deep || self.hop.order.is_some() {
-            return;
-        }
-        let class = match verdict {
-            Verdict::NoCandidate(NoCandidate::NoTagMatch) => Class::Authentication,
-            Verdict::NoCandidate(_) => Class::RateLimit,
-            Verdict::Tried(_, failure) => failure.class,
-        };
-        let targets = self.fallbacks_for(class);
-        self.queue.extend(targets.iter().rev().map(|target| Target::Other(target, depth)));
-        let special = matches!(class, Class::ContentPolicy | Class::ContextWindow);
-        if self.hop.only.is_none() && !special {
-            let group = self.hop.group;
-            let later = group.orders.iter().skip(1).rev();
-            self.queue.extend(later.map(|order| Target::Order(group, *order, self.hop.depth)));
-        }
-    }
-
-    fn fallbacks_for(&self, class: Class) -> &'a [Substitute] {
-        let group = self.hop.group;
-        if let Some(own) = self.ask.fallbacks {
-            return own;
-        }
-        let special = match class {
-            Class::ContextWindow => {
-                self.ask.context_window_fallbacks.or(group.context_window_fallbacks.as_deref())
-            }
-            Class::ContentPolicy => {
-                self.ask.content_policy_fallbacks.or(group.content_policy_fallbacks.as_deref())
-            }
-            _ => None,
-        };
-        special.unwrap_or(&group.fallbacks)
-    }
-
-    /// `None` where the target was asked already or does not exist.
-    fn enter(&mut self, target: Target<'a>) -> Option<Hop<'a>> {
-        let (group, name, captures, only, order, fields, depth) = match target {
-            Target::Order(group, order, depth) => {
-                let hop = &self.hop;
-                (group, hop.name, hop.captures.clone(), None, Some(order), hop.fields, depth)
-            }
-            Target::Other(to, depth) => {
-                if self.visited.contains(&&*to.model) {
-                    return None;
-                }
-                self.visited.push(&to.model);
-                let found = self.table.resolve(&to.model)?;
-                let group = self.table.group(found.group)?;
-                let name = Some(&*to.model);
-                (group, name, found.captures, found.only, None, to.fields.as_slice(), depth)
-            }
-        };
-        Some(Hop {
-            group,
-            name,
-            captures,
-            only,
-            order,
-            fields,
-            retries: 0,
-            depth,
-            excluded: SmallVec::new(),
-            avoided: SmallVec::new(),
-            last: None,
-        })
-    }
-
     fn verdict(&self) -> Verdict {
         self.original.unwrap_or(Verdict::NoCandidate(NoCandidate::Exhausted))
-    }
-}
-
-/// Back-off before the first retry of the same deployment; doubles each time.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Back-off never grows beyond this.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(8);
-/// A provider's wish beyond this is not waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Added to every wait, times a random number in [0, 1).
-const JITTER: Duration = Duration::from_millis(750);
-
-/// Whether the same deployment may give another answer to the same request.
-fn is_retryable(failure: Failure) -> bool {
-    Fault::of(failure) == Fault::Moment
-}
-
-/// Where a failure lies, which decides who else may do better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// In the key or the account; another deployment has another one.
-    Account,
-    /// In the moment; the same deployment may answer the next time.
-    Moment,
-    /// In the request; nobody of the group will take it.
-    Request,
-}
-
-impl Fault {
-    fn of(failure: Failure) -> Self {
-        match failure.class {
-            Class::Authentication
-            | Class::PaymentRequired
-            | Class::PermissionDenied
-            | Class::QuotaExhausted => Self::Account,
-            Class::BadGateway
-            | Class::Connection
-            | Class::InternalServer
-            | Class::RateLimit
-            | Class::ServiceUnavailable
-            | Class::Timeout => Self::Moment,
-            // A conflict with another call, which will be over.
-            Class::BadRequest if failure.status == 409 => Self::Moment,
-            Class::BadRequest
-            | Class::ContentPolicy
-            | Class::ContextWindow
-            | Class::NotFound
-            | Class::UnprocessableEntity => Self::Request,
-        }
     }
 }
 
@@ -517,7 +436,7 @@ mod tests {
     use super::super::table::Settings;
     use super::super::view::Vitals;
     use super::*;
-    use crate::lexicon::time;
+    use crate::lexicon::{Class, time};
 
     #[derive(Default)]
     struct World(RefCell<HashMap<u16, Instant>>);
@@ -550,18 +469,7 @@ mod tests {
     }
 
     fn ask(target: &Resolved) -> Ask<'_> {
-        Ask {
-            target,
-            tags: &[],
-            shape: Shape::default(),
-            num_retries: None,
-            fallbacks: None,
-            context_window_fallbacks: None,
-            content_policy_fallbacks: None,
-            disable_fallbacks: false,
-            timeout: None,
-            stream_timeout: None,
-        }
+        Ask::new(target, Shape::default())
     }
 
     fn failed(class: Class, status: u16) -> Outcome {
@@ -586,6 +494,7 @@ mod tests {
                     waits.push((until - now).as_millis());
                     now = until;
                 }
+                Action::Late(_) => unreachable!("nothing is known about waits"),
                 Action::Launch(launch) => {
                     let (id, deployment) = (launch.id, launch.member.deployment.0);
                     asked.push(deployment);
@@ -788,7 +697,7 @@ mod tests {
 
     #[test]
     fn timeouts_are_the_first_that_is_set() {
-        let shape = Shape { stream: true, prompt_tokens: 0 };
+        let shape = Shape { stream: true, ..Shape::default() };
         let seconds = |n| Some(Duration::from_secs(n));
         let settings = Settings { stream_timeout: seconds(7), ..Settings::default() };
         let table = table_with(&[("a", 1)], settings, |_, member| member.timeout = seconds(9));

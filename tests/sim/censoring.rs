@@ -79,6 +79,8 @@ fn cancelled_primaries_do_not_pull_the_threshold_down() {
         assert!((low..=high).contains(ratio), "{ratio} at the best {percentile} %");
         assert!((0.6 * percentile..1.5 * percentile).contains(hedged), "{hedged} % are hedged");
     }
+    let off = |row: &[(f64, f64); 3]| row[2].0.ln().abs();
+    assert!(off(&kept) < 0.5 * off(&completed), "an age is no answer at p99");
     assert!(dropped[1].1 > kept[1].1 + 1.0, "dropping losers hedges more at p95");
     assert!(dropped[2].0 < 0.6 * kept[2].0, "dropping losers ruins p99");
 }

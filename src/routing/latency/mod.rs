@@ -366,6 +366,12 @@ mod tests {
         check(rest(0), 0.8, 0.05);
         check(rest(400), 0.4, 0.1);
         check(rest(2_000), 2.0, 0.05);
+        // One that took a second tells of 300; a wait just below it is not as good as over.
+        let (model, now) =
+            taught((0..300).map(|at| wait(if at == 290 { 1_000 } else { 800 }, Seen::Answered)));
+        let forecast = model.forecast(&Prior::default(), now);
+        let late = forecast.rest(REFERENCE_TOKENS, Duration::from_millis(950)).as_secs_f64();
+        assert!(late > 0.3, "{late}");
         let survival =
             |milliseconds| forecast.survival(REFERENCE_TOKENS, Duration::from_millis(milliseconds));
         assert!(survival(400) > 0.99);

@@ -165,6 +165,16 @@ mod tests {
     }
 
     #[test]
+    fn half_of_those_cut_within_a_bin_count_as_waiting_in_it() {
+        let cut = curve(&[
+            (1.0, Seen::Answered, 10.0),
+            (1.0, Seen::Censored, 10.0),
+            (4.0, Seen::Answered, 80.0),
+        ]);
+        assert!((cut.survival(2.0) - (1.0 - 10.0 / 95.0)).abs() < 1e-6);
+    }
+
+    #[test]
     fn nothing_counted_is_answered_at_once() {
         let empty = curve(&[]);
         assert!(empty.survival(1.0) < 1e-9);

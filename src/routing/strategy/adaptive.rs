@@ -391,6 +391,10 @@ mod tests {
         check(&[unheard, known(5.0)], &[0.5, 0.5]);
         let scores = score(&[unheard, known(5.0)]);
         assert!((scores[0].expected - 5.0).abs() < 1e-6, "{scores:?}");
+        // One answer counts as much as the group, whose mean over all 51 answers is 0.588 s.
+        let once = Candidate::new(Outlook { samples: 1.0, latency: 5.0, ..Outlook::default() });
+        let scores = score(&[once, known(0.5)]);
+        assert!((scores[0].expected - f64::midpoint(5.0, 30.0 / 51.0)).abs() < 1e-6, "{scores:?}");
     }
 
     proptest! {

@@ -315,8 +315,8 @@ fn check_at_most(got: Percentiles, most: Percentiles, times: f64) {
     assert!(fits, "{got:.0?} is more than {times} of {most:.0?}");
 }
 
-/// Steady and incident of `P2C PeakEWMA local` where routing was designed: what can be done with
-/// what one sidecar sees, and what the same model gives to strangers' code.
+/// What peak EWMA of two gave in the design's own simulation, where the upstreams were these but
+/// for what it does not tell of them: the best that was found for what one sidecar sees alone.
 const STEADY: Percentiles = [670.0, 1_617.0, 4_782.0];
 const DEGRADED: Percentiles = [894.0, 3_727.0, 8_231.0];
 

@@ -98,12 +98,16 @@ pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &
             Some(value(&format!("{}/{model}", deployment.vendor.prefix)))
         });
         to.insert(MODEL_NAME, name.unwrap_or_else(|| badge.model_name.clone()));
-        let route = if record.tries == 1 && path.failed.is_empty() {
+        let route = if record.tries == 1 && path.failed.is_empty() && record.hedge.is_none() {
             badge.route.clone()
         } else {
             live.deployment(at).map_or(badge.route.clone(), |deployment| {
                 let strategy = live.routes.settings().strategy.name();
-                value(&route_line(deployment, strategy, record.tries, &path.failed))
+                let mut route = route_line(deployment, strategy, record.tries, &path.failed);
+                if let Some(hedge) = record.hedge {
+                    let _ = write!(route, " hedge={hedge}");
+                }
+                value(&route)
             })
         };
         to.insert(ROUTE, route);

@@ -2,6 +2,7 @@
 
 mod blame;
 mod departure;
+mod hedge;
 mod layers;
 mod limits;
 mod pace;

@@ -327,12 +327,13 @@ impl<'a> Attempts<'a> {
     fn has_time_for(&self, member: &Member, now: Instant, view: &impl View) -> bool {
         let Some(deadline) = self.ask.deadline else { return true };
         let left = deadline.saturating_duration_since(now);
-        if self.next_id == 0 || left.is_zero() {
+        if self.next_id == 0 {
             return !left.is_zero();
         }
         let shape = self.ask.shape;
         let forecast = view.forecast(member.deployment, shape.kind());
-        forecast.is_none_or(|forecast| forecast.expected(shape.length) <= left)
+        let expected = forecast.map_or(LEAST_WAIT, |forecast| forecast.expected(shape.length));
+        expected <= left
     }
 
     /// The deadline leaves no room for another try.
@@ -425,6 +426,9 @@ impl<'a> Attempts<'a> {
         self.original.unwrap_or(Verdict::NoCandidate(NoCandidate::Exhausted))
     }
 }
+
+/// No provider answers faster than this, whatever is known of it.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

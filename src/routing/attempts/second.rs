@@ -141,3 +141,341 @@ fn shares(across: Across, one: &Member, other: &Member) -> bool {
 /// A hedge is made only if the first try is expected to take this much longer than the second:
 /// the gate on the mean residual life of §1.3 of the routing study.
 const WORTH_WHILE: f64 = 1.2;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lexicon::{Class, DeploymentIx, Failure, GroupIx, time};
+    use crate::routing::Shape;
+    use crate::routing::attempts::{Ask, Outcome, TryId, Verdict};
+    use crate::routing::hedge::Settings as HedgeSettings;
+    use crate::routing::latency::{Forecast, Model, Prior, Sample, Seen};
+    use crate::routing::table::{RouteTable, Settings};
+    use crate::routing::view::{Kind, Vitals};
+
+    /// What the deployments have taught: the usual wait of each, in milliseconds. One of 33 takes
+    /// six times as long.
+    #[derive(Default)]
+    struct Taught(Vec<(u16, Arc<Forecast>)>);
+
+    impl Taught {
+        fn with(mut self, of: u16, milliseconds: u64) -> Self {
+            let (start, prior) = (time::now(), Prior::default());
+            let mut model = Model::new(start);
+            let mut now = start;
+            for step in 0..200 {
+                now += Duration::from_millis(500);
+                let times = if step % 33 == 0 { 6 } else { 1 };
+                let waited = Duration::from_millis(times * milliseconds * (90 + step % 21) / 100);
+                let sample = Sample { prompt_tokens: 1_000, waited, seen: Seen::Answered };
+                model.learn(&sample, &prior, now);
+            }
+            self.0.push((of, Arc::new(model.forecast(&prior, now))));
+            self
+        }
+    }
+
+    impl View for Taught {
+        fn vitals(&self, _: DeploymentIx) -> Vitals {
+            Vitals::default()
+        }
+
+        fn forecast(&self, of: DeploymentIx, _: Kind) -> Option<Arc<Forecast>> {
+            self.0.iter().find(|(at, _)| *at == of.0).map(|(_, forecast)| forecast.clone())
+        }
+    }
+
+    /// What a deployment does with its n-th call: after so many milliseconds this outcome.
+    type Plays<'p> = &'p dyn Fn(u16, u32) -> (u64, Outcome);
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Story {
+        /// Who was asked when, in milliseconds, and whether as a hedge.
+        asked: Vec<(u64, u16, bool)>,
+        /// Who answered when.
+        won: Option<(u64, u16)>,
+        verdict: Option<Verdict>,
+        hedged: Hedged,
+    }
+
+    /// Runs a request in virtual time.
+    fn run(table: &RouteTable, ask: Ask<'_>, view: &impl View, plays: Plays<'_>) -> Story {
+        run_permitted(table, ask, view, plays, Ok(()))
+    }
+
+    fn run_permitted(
+        table: &RouteTable,
+        ask: Ask<'_>,
+        view: &impl View,
+        plays: Plays<'_>,
+        permit: Result<(), Forgone>,
+    ) -> Story {
+        let mut attempts = Attempts::new(table, ask).unwrap();
+        let start = time::now();
+        let (mut now, mut story) = (start, Story::default());
+        let mut running: Vec<(Instant, TryId, u16, Outcome)> = Vec::new();
+        let passed = |now: Instant| u64::try_from((now - start).as_millis()).unwrap();
+        for _ in 0..500 {
+            match attempts.poll(now, 0, view) {
+                Action::Fail(verdict) => {
+                    story.verdict = Some(verdict);
+                    break;
+                }
+                Action::Late(late) => {
+                    assert_ne!(late.first.deployment, late.second.deployment);
+                    attempts.permit(permit);
+                }
+                Action::Launch(launch) => {
+                    let at = launch.member.deployment.0;
+                    assert!(running.iter().all(|(_, _, other, _)| *other != at), "{at} twice");
+                    story.asked.push((passed(now), at, launch.role == Role::Hedge));
+                    let (mut after, mut outcome) = plays(at, launch.id.0);
+                    let limit = u64::try_from(launch.timeout.as_millis()).unwrap();
+                    if after > limit {
+                        (after, outcome) = (limit, fails(Class::Timeout, 408));
+                    }
+                    running.push((now + Duration::from_millis(after), launch.id, at, outcome));
+                }
+                Action::Wait(until) => {
+                    running.sort_by_key(|(ends, ..)| *ends);
+                    let next = running.first().map(|(ends, ..)| *ends);
+                    now = next.into_iter().chain(until).min().expect("something to wait for");
+                    if next != Some(now) {
+                        continue;
+                    }
+                    let (_, id, at, outcome) = running.remove(0);
+                    attempts.on(id, outcome, now, 0, view);
+                    if outcome == Outcome::Committed {
+                        story.won = Some((passed(now), at));
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(story.won.is_some() || story.verdict.is_some(), "it never settled: {story:?}");
+        story.hedged = attempts.hedged();
+        story
+    }
+
+    fn fails(class: Class, status: u16) -> Outcome {
+        Outcome::Failed(Failure::new(class, status))
+    }
+
+    fn late_after(milliseconds: u64) -> HedgeSettings {
+        let after = After::Delay(Duration::from_millis(milliseconds));
+        HedgeSettings { mode: Mode::Enabled, after, ..HedgeSettings::default() }
+    }
+
+    /// A group of `count` of which the even ones are of one provider.
+    fn group(count: u16, hedge: HedgeSettings) -> RouteTable {
+        let entry = |at: u16| {
+            let mut member = Member::new(DeploymentIx(at));
+            member.domain.provider = ["openai", "azure"][usize::from(at % 2)].into();
+            member.domain.region = format!("r{at}").into();
+            ("g".into(), format!("id{at}").into(), member)
+        };
+        let settings = Settings { hedge, ..Settings::default() };
+        RouteTable::build((0..count).map(entry).collect(), settings)
+    }
+
+    fn whole_story(table: &RouteTable, view: &impl View, plays: Plays<'_>) -> Story {
+        let target = table.resolve("g").unwrap();
+        run(table, Ask::new(&target, shape()), view, plays)
+    }
+
+    fn shape() -> Shape {
+        Shape { stream: true, length: 1_000, ..Shape::default() }
+    }
+
+    const GOOD: Outcome = Outcome::Committed;
+
+    #[test]
+    fn a_late_try_gets_a_second_one_elsewhere_and_the_first_answer_wins() {
+        let table = group(2, late_after(300));
+        let slow_first = |at, _| if at == 0 { (5_000, GOOD) } else { (200, GOOD) };
+        let story = whole_story(&table, &Taught::default(), &slow_first);
+        assert_eq!(story.asked, [(0, 0, false), (300, 1, true)]);
+        assert_eq!((story.won, story.hedged), (Some((500, 1)), Hedged::Made));
+        let slow_second = |at, _| if at == 0 { (400, GOOD) } else { (200, GOOD) };
+        assert_eq!(whole_story(&table, &Taught::default(), &slow_second).won, Some((400, 0)));
+    }
+
+    #[test]
+    fn one_in_time_is_not_hedged() {
+        let table = group(2, late_after(300));
+        let story = whole_story(&table, &Taught::default(), &|_, _| (299, GOOD));
+        assert_eq!((story.asked.len(), story.hedged), (1, Hedged::No));
+    }
+
+    #[test]
+    fn without_a_permit_there_is_none_and_the_reason_stays() {
+        let table = group(2, late_after(300));
+        let target = table.resolve("g").unwrap();
+        let ask = Ask::new(&target, shape());
+        let denied = Err(Forgone::Budget);
+        let story = run_permitted(&table, ask, &Taught::default(), &|_, _| (900, GOOD), denied);
+        assert_eq!(story.asked.len(), 1);
+        assert_eq!(story.hedged, Hedged::Forgone(Forgone::Budget));
+    }
+
+    #[test]
+    fn an_error_never_wins_while_the_other_lives() {
+        let table = group(2, late_after(300));
+        let broken = |at, _| if at == 0 { (800, GOOD) } else { (100, fails(Class::Timeout, 408)) };
+        let story = whole_story(&table, &Taught::default(), &broken);
+        assert_eq!((story.asked.len(), story.won), (2, Some((800, 0))));
+        let reverse =
+            |at, _| if at == 0 { (400, fails(Class::InternalServer, 500)) } else { (900, GOOD) };
+        let story = whole_story(&table, &Taught::default(), &reverse);
+        assert_eq!((story.asked.len(), story.won), (2, Some((1_200, 1))));
+    }
+
+    #[test]
+    fn a_hedge_takes_no_retry_away() {
+        let table = group(3, late_after(100));
+        let story = whole_story(&table, &Taught::default(), &|_, _| {
+            (200, fails(Class::InternalServer, 500))
+        });
+        let hedges = story.asked.iter().filter(|(.., hedge)| *hedge).count();
+        let leads = story.asked.len() - hedges;
+        // Two retries, as configured, beside one hedge.
+        assert_eq!((leads, hedges), (3, 1), "{story:?}");
+    }
+
+    #[test]
+    fn a_failure_before_the_delay_is_a_retry_and_not_a_hedge() {
+        let table = group(2, late_after(300));
+        let story = whole_story(&table, &Taught::default(), &|at, _| {
+            if at == 0 { (50, fails(Class::InternalServer, 500)) } else { (60, GOOD) }
+        });
+        assert_eq!(story.asked, [(0, 0, false), (50, 1, false)]);
+        assert_eq!(story.hedged, Hedged::No);
+    }
+
+    #[test]
+    fn who_shares_too_much_is_not_asked() {
+        let slow = |at, _| if at == 0 { (5_000, GOOD) } else { (100, GOOD) };
+        for (across, want) in
+            [(Across::Deployment, Some(1)), (Across::Provider, Some(1)), (Across::Region, Some(1))]
+        {
+            let table = group(4, HedgeSettings { across, ..late_after(300) });
+            let story = whole_story(&table, &Taught::default(), &slow);
+            assert_eq!(story.won.map(|(_, at)| at), want, "{across:?}");
+        }
+        let same = |at: u16, set: &dyn Fn(&mut Member)| {
+            let mut member = Member::new(DeploymentIx(at));
+            member.domain.provider = "openai".into();
+            set(&mut member);
+            ("g".into(), format!("id{at}").into(), member)
+        };
+        let of = |across, set: &dyn Fn(&mut Member)| {
+            let hedge = HedgeSettings { across, ..late_after(300) };
+            let settings = Settings { hedge, ..Settings::default() };
+            let table = RouteTable::build(vec![same(0, &|_| ()), same(1, set)], settings);
+            whole_story(&table, &Taught::default(), &slow).hedged
+        };
+        let none = Hedged::Forgone(Forgone::NoCandidate);
+        assert_eq!(of(Across::Provider, &|_| ()), none);
+        assert_eq!(of(Across::Region, &|_| ()), none);
+        assert_eq!(of(Across::Region, &|it| it.domain.region = "eu".into()), Hedged::Made);
+        assert_eq!(of(Across::Deployment, &|_| ()), Hedged::Made);
+    }
+
+    #[test]
+    fn nothing_is_late_before_enough_was_learned() {
+        let percentile = HedgeSettings { mode: Mode::Enabled, ..HedgeSettings::default() };
+        let table = group(2, percentile);
+        let slow = |at, _| if at == 0 { (60_000, GOOD) } else { (100, GOOD) };
+        assert_eq!(whole_story(&table, &Taught::default(), &slow).hedged, Hedged::No);
+        let taught = Taught::default().with(0, 800).with(1, 800);
+        let story = whole_story(&table, &taught, &slow);
+        assert_eq!(story.hedged, Hedged::Made);
+        let (late, ..) = story.asked[1];
+        assert!((800..1_000).contains(&late), "{late} ms is not the 95th percentile");
+    }
+
+    #[test]
+    fn no_hedge_where_the_first_would_probably_still_be_first() {
+        let percentile = HedgeSettings { mode: Mode::Enabled, ..HedgeSettings::default() };
+        let table = group(2, percentile);
+        let slow = |at, _| if at == 0 { (60_000, GOOD) } else { (100, GOOD) };
+        let taught = Taught::default().with(0, 500).with(1, 9_000);
+        let story = whole_story(&table, &taught, &slow);
+        assert_eq!(story.hedged, Hedged::Forgone(Forgone::Unlikely));
+    }
+
+    #[test]
+    fn disabled_is_never_late_and_a_request_may_say_so() {
+        let slow = |_, _| (5_000, GOOD);
+        let off = HedgeSettings { mode: Mode::Disabled, ..late_after(300) };
+        assert_eq!(whole_story(&group(2, off), &Taught::default(), &slow).hedged, Hedged::No);
+        let table = group(2, late_after(300));
+        let target = table.resolve("g").unwrap();
+        let ask = Ask { hedge: Some(Mode::Disabled), ..Ask::new(&target, shape()) };
+        assert_eq!(run(&table, ask, &Taught::default(), &slow).hedged, Hedged::No);
+    }
+
+    #[test]
+    fn the_deadline_ends_all_tries() {
+        let table = group(2, late_after(300));
+        let target = table.resolve("g").unwrap();
+        let ask = || Ask {
+            deadline: Some(time::now() + Duration::from_secs(1)),
+            ..Ask::new(&target, shape())
+        };
+        let story = run(&table, ask(), &Taught::default(), &|_, _| (9_000, GOOD));
+        assert!(story.won.is_none() && story.asked.len() == 2, "{story:?}");
+        let broken = |_, _| (700, fails(Class::InternalServer, 500));
+        let story = run(&table, ask(), &Taught::default().with(0, 900).with(1, 900), &broken);
+        // Nobody is asked, beside it or after it, who cannot answer in what is left.
+        assert_eq!(story.asked.len(), 1, "{story:?}");
+        let story = run(&table, ask(), &Taught::default().with(0, 90).with(1, 90), &broken);
+        assert_eq!(story.asked.len(), 2, "{story:?}");
+    }
+
+    #[test]
+    fn two_copies_where_they_are_allowed() {
+        let table = group(4, HedgeSettings { max_copies: 2, ..late_after(300) });
+        let story = whole_story(&table, &Taught::default(), &|_, _| (5_000, GOOD));
+        assert_eq!(story.asked.iter().map(|(at, ..)| *at).collect::<Vec<_>>(), [0, 300, 600]);
+    }
+
+    proptest! {
+        #[test]
+        fn tries_settle_and_nobody_is_asked_twice_at_once(
+            count in 1u16..5,
+            delay in 1u64..2_000,
+            copies in 0u32..3,
+            deadline in prop::option::of(1u64..5_000),
+            plays in prop::collection::vec((0u64..3_000, 0usize..4), 1..12),
+        ) {
+            let hedge = HedgeSettings { max_copies: copies, ..late_after(delay) };
+            let table = group(count, hedge);
+            let target = table.resolve("g").unwrap();
+            let ask = Ask {
+                deadline: deadline.map(|after| time::now() + Duration::from_millis(after)),
+                ..Ask::new(&target, shape())
+            };
+            let outcomes = [
+                GOOD,
+                fails(Class::InternalServer, 500),
+                fails(Class::RateLimit, 429),
+                fails(Class::BadRequest, 400),
+            ];
+            let story = run(&table, ask, &Taught::default(), &|_, id| {
+                let (after, outcome) = plays[id as usize % plays.len()];
+                (after, outcomes[outcome])
+            });
+            let hedges = story.asked.iter().filter(|(.., hedge)| *hedge).count();
+            prop_assert!(hedges <= copies as usize);
+            prop_assert!(story.asked.len() - hedges <= 3);
+            prop_assert_eq!(story.hedged == Hedged::Made, hedges > 0);
+            prop_assert_eq!(table.group(GroupIx(0)).unwrap().members.len(), usize::from(count));
+        }
+    }
+}

@@ -199,6 +199,13 @@ impl Ledger {
         Self { record, sink, running: running.clone(), opened: now }
     }
 
+    /// Opens a ledger for a call that is made for this request and has a record of its own, with
+    /// the same id.
+    #[must_use]
+    pub fn another(&self, sink: Arc<dyn Sink>, now: Instant) -> Self {
+        Self::open(sink, &self.running, self.record.id.clone(), now)
+    }
+
     /// When the request began.
     pub fn opened(&self) -> Instant {
         self.opened

@@ -71,6 +71,10 @@ pub(super) fn of_body(
                 wishes.disable_fallbacks =
                     typed(body, fields, name, "true or false")?.unwrap_or(false);
             }
+            "fastest_response" => {
+                wishes.fastest_response =
+                    typed(body, fields, name, "true or false")?.unwrap_or(false);
+            }
             "num_retries" | "max_retries" => {
                 let number: Option<u32> = typed(body, fields, name, WHOLE_NUMBER)?;
                 wishes.num_retries = number.or(wishes.num_retries);

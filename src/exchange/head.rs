@@ -14,6 +14,8 @@ use crate::provider::Deployment;
 pub(super) struct Path {
     /// Ids and failures of the tries before the last one.
     pub failed: Vec<(Box<str>, Class)>,
+    /// Whether it was the first of several models.
+    pub fastest: bool,
 }
 
 /// How many headers are ours, with the content type and what hyper adds.
@@ -28,6 +30,7 @@ const MODEL_GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group")
 const MODEL_ID: HeaderName = HeaderName::from_static("x-litellm-model-id");
 const API_BASE: HeaderName = HeaderName::from_static("x-litellm-model-api-base");
 const MODEL_NAME: HeaderName = HeaderName::from_static("x-litellm-model-name");
+const FASTEST: HeaderName = HeaderName::from_static("x-litellm-fastest_response_batch_completion");
 const ROUTE: HeaderName = HeaderName::from_static("x-pillion-route");
 const COST: HeaderName = HeaderName::from_static("x-litellm-response-cost");
 const DURATION: HeaderName = HeaderName::from_static("x-litellm-response-duration-ms");
@@ -87,6 +90,9 @@ pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &
     to.insert(VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION")));
     if let Some(group) = &record.group {
         to.insert(MODEL_GROUP, value(group));
+    }
+    if path.fastest {
+        to.insert(FASTEST, HeaderValue::from_static("True"));
     }
     let Some(at) = record.deployment else { return };
     if let Some(badge) = live.badge(at) {

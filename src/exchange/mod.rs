@@ -6,6 +6,7 @@
 //! provider is [`crate::provider`]'s.
 
 mod attempt;
+mod fan;
 mod head;
 mod hedging;
 mod live;
@@ -41,8 +42,10 @@ use crate::upstream::Client;
 pub use live::{Limits, Live};
 pub use relay::Body;
 
+use attempt::Job;
 use race::Won;
 use reject::Rejection;
+use tries::Notes;
 
 /// What serves requests: the configuration in force, the client for providers, and the sink of
 /// records.
@@ -120,7 +123,15 @@ impl Gateway {
                 let call = endpoint::decode(endpoint, model.as_deref(), &head.headers, body)
                     .map_err(|bad| Rejection::bad_call(&bad, &live.routes))?;
                 note(&call, ledger);
-                race::race(self, live, &call, &head.headers, ledger).await.map(Said::Won)
+                let headers = &head.headers;
+                let job = Job { gateway: self, live, call: &call, headers };
+                match fan::legs(&call, live)? {
+                    None => race::race(job, Notes::of(ledger)).await.map(Said::Won),
+                    Some(legs) if call.wishes.fastest_response => {
+                        fan::fastest(job, &legs, ledger).await.map(Said::Won)
+                    }
+                    Some(legs) => Ok(Said::Listed(fan::all(job, &legs, &self.sink, ledger).await)),
+                }
             }
         }
     }

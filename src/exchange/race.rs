@@ -2,20 +2,16 @@
 //! Holds no policy of its own.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Instant;
 
-use http::HeaderMap;
-
-use super::Gateway;
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
 use super::hedging;
 use super::live::Live;
 use super::mock;
 use super::reject::{Rejection, Say};
-use super::tries::Tries;
-use crate::account::{Ledger, estimate};
+use super::tries::{Notes, Tries};
+use crate::account::estimate;
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault, Fields};
 use crate::routing::{
@@ -33,24 +29,18 @@ pub(super) enum Won {
 /// Makes tries until one is worth answering with, or nobody is left.
 ///
 /// Cancel safety: dropping the future ends the running try at the wire and starts no other.
-pub(super) async fn race(
-    gateway: &Gateway,
-    live: &Arc<Live>,
-    call: &Call,
-    headers: &HeaderMap,
-    ledger: &mut Ledger,
-) -> Result<Won, Box<Rejection>> {
+pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Rejection>> {
+    let Job { live, call, .. } = job;
     let Some(target) = resolve(live, &call.model) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
-    ledger.record.group = live.routes.group(target.group).map(|group| group.name.clone());
-    let ask = ask(call, &target, live, ledger.opened());
+    notes.record.group = live.routes.group(target.group).map(|group| group.name.clone());
+    let ask = ask(call, &target, live, notes.opened);
     let shape = ask.shape;
     let Some(mut attempts) = Attempts::new(&live.routes, ask) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
-    let job = Job { gateway, live, call, headers };
-    let mut tries = Tries::new(live, call, ledger);
+    let mut tries = Tries::new(live, call, notes);
     let mut lost = Lost::default();
     loop {
         let (now, entropy) = (time::now(), fastrand::u64(..));
@@ -86,7 +76,7 @@ pub(super) async fn race(
 }
 
 impl Won {
-    fn path(&mut self) -> &mut Path {
+    pub(super) fn path(&mut self) -> &mut Path {
         match self {
             Self::Mock(mocked) => &mut mocked.path,
             Self::Stream(stream) => &mut stream.path,
@@ -169,7 +159,7 @@ impl Lost {
 
 fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resolved) -> Rejection {
     let group = live.routes.group(target.group).map_or("", |group| &group.name);
-    let path = Path { failed: lost.failed };
+    let path = Path { failed: lost.failed, ..Path::default() };
     match verdict {
         Verdict::NoCandidate(NoCandidate::AllBusy) => Rejection::all_busy(group),
         Verdict::NoCandidate(NoCandidate::AllLimited(exceeded)) => {

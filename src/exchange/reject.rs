@@ -241,6 +241,16 @@ impl Rejection {
         )
     }
 
+    pub(super) fn too_many_models(most: usize) -> Self {
+        let why = format!("`model` names more than {most} models; send several calls instead");
+        Self::ours(400, Class::BadRequest, why).about("model")
+    }
+
+    pub(super) fn streams_of_several() -> Self {
+        let why = "a stream of several models needs `fastest_response: true`: without it all answers come as one list";
+        Self::ours(400, Class::BadRequest, why).about("stream")
+    }
+
     /// The deadline was past before anybody could be asked.
     pub(super) fn out_of_time() -> Self {
         let why = "the time that all tries may take together was over before the first one; raise `pillion.timeouts.total` or `x-pillion-timeout-total`";

@@ -46,6 +46,16 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The bytes of a body in one piece; none of one that is relayed.
+    pub(super) fn into_whole(self) -> Bytes {
+        match self.0 {
+            Kind::Relay(_) => Bytes::new(),
+            Kind::Whole(bytes) => bytes,
+        }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = Infallible;

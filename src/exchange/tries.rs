@@ -25,14 +25,31 @@ use crate::routing::{Hedged, Launch, Role};
 pub(super) struct Tries<'a, F> {
     live: &'a Arc<Live>,
     call: &'a Call,
-    ledger: &'a mut Ledger,
+    notes: Notes<'a>,
     running: SmallVec<[Running<'a, F>; 2]>,
     /// Since when one runs without a break.
     since: Option<Instant>,
-    /// How those end that are still running when this is dropped.
-    rest: TryEnd,
     /// The hedge that was made last, and who was late.
     hedge: Option<(DeploymentIx, DeploymentIx)>,
+}
+
+/// Where tries are noted.
+#[derive(Debug)]
+pub(super) struct Notes<'a> {
+    /// The record of the request.
+    pub record: &'a mut Record,
+    /// When the request began.
+    pub opened: Instant,
+    /// How tries end that are dropped before one has answered.
+    pub rest: TryEnd,
+}
+
+impl<'a> Notes<'a> {
+    /// Those of a request whose client may go away.
+    pub(super) fn of(ledger: &'a mut Ledger) -> Self {
+        let opened = ledger.opened();
+        Self { record: &mut ledger.record, opened, rest: TryEnd::Abandoned }
+    }
 }
 
 #[derive(Debug)]
@@ -43,14 +60,13 @@ struct Running<'a, F> {
 }
 
 impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
-    pub(super) fn new(live: &'a Arc<Live>, call: &'a Call, ledger: &'a mut Ledger) -> Self {
-        let running = SmallVec::new();
-        Self { live, call, ledger, running, since: None, rest: TryEnd::Abandoned, hedge: None }
+    pub(super) fn new(live: &'a Arc<Live>, call: &'a Call, notes: Notes<'a>) -> Self {
+        Self { live, call, notes, running: SmallVec::new(), since: None, hedge: None }
     }
 
     /// Starts a try.
     pub(super) fn start(&mut self, launch: Launch<'a>, run: impl FnOnce(Launch<'a>) -> F) {
-        let record = &mut self.ledger.record;
+        let record = &mut *self.notes.record;
         record.tries += 1;
         if launch.fallbacks > record.fallbacks {
             record.fallbacks = launch.fallbacks;
@@ -92,7 +108,7 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         let over = self.running.remove(at);
         self.note_end(&over, finished.end);
         if let Ok(won) = &finished.result {
-            self.rest = TryEnd::Lost(Wasted::default());
+            self.notes.rest = TryEnd::Lost(Wasted::default());
             self.note_winner(&over, won);
         } else if self.running.is_empty() {
             self.note_pause();
@@ -102,7 +118,7 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
 
     /// Notes what became of the hedge, and how the pair of deployments did.
     pub(super) fn note_hedge(&mut self, hedged: Hedged, winner: Option<&Launch<'_>>) {
-        let record = &mut self.ledger.record;
+        let record = &mut *self.notes.record;
         record.hedge = match (hedged, winner.map(|winner| winner.role)) {
             (Hedged::No, _) => None,
             (Hedged::Forgone(why), _) => Some(why.as_str()),
@@ -129,8 +145,8 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
 
     fn note_winner(&mut self, over: &Running<'a, F>, won: &Won) {
         self.note_pause();
-        let waited = time::now().saturating_duration_since(self.ledger.opened());
-        let record = &mut self.ledger.record;
+        let waited = time::now().saturating_duration_since(self.notes.opened);
+        let record = &mut *self.notes.record;
         if record.tries > 1 {
             note(record, &over.launch, self.live, self.call);
         }
@@ -144,13 +160,13 @@ impl<F> Tries<'_, F> {
     fn note_end(&mut self, over_now: &Running<'_, F>, end: Option<TryEnd>) {
         let at = over_now.launch.member.deployment;
         let noted = end.and_then(|end| over(self.live, at, over_now.since, time::now(), end));
-        self.ledger.record.attempts.extend(noted);
+        self.notes.record.attempts.extend(noted);
     }
 
     /// No try runs any more.
     fn note_pause(&mut self) {
         if let Some(since) = self.since.take() {
-            self.ledger.record.upstream += super::since(since);
+            self.notes.record.upstream += super::since(since);
         }
     }
 }
@@ -158,7 +174,7 @@ impl<F> Tries<'_, F> {
 impl<F> Drop for Tries<'_, F> {
     fn drop(&mut self) {
         for running in std::mem::take(&mut self.running) {
-            self.note_end(&running, Some(self.rest));
+            self.note_end(&running, Some(self.notes.rest));
         }
     }
 }

@@ -131,6 +131,8 @@ pub struct Wishes {
     pub context_window_fallbacks: Option<Vec<Substitute>>,
     /// The same, for prompts that a filter refused.
     pub content_policy_fallbacks: Option<Vec<Substitute>>,
+    /// Of several models the first that answers, `fastest_response`.
+    pub fastest_response: bool,
     /// No fallbacks of any kind.
     pub disable_fallbacks: bool,
     /// How many retries each model group gets.

@@ -6,6 +6,7 @@ mod hedge;
 mod layers;
 mod limits;
 mod pace;
+mod race;
 mod readme;
 mod records;
 mod reload;

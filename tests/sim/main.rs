@@ -6,6 +6,7 @@
 mod censoring;
 mod effect;
 mod estimator;
+mod hedging;
 mod herd;
 mod table;
 mod upstream;

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::LONGEST_WISH;
-use crate::routing::table::{Group, Member, Policy, Settings};
 use crate::lexicon::{Class, Failure};
+use crate::routing::table::{Group, Member, Policy, Settings};
 
 /// What is known about a deployment besides the failure itself. Counts include that failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -649,6 +649,7 @@ pub(super) static INFO: Section = Section(&[
 /// `pillion`.
 pub(super) static PILLION: Section = Section(&[
     ("admin", Acted),
+    ("cooldown", Acted),
     ("limits", Acted),
     ("listen", Acted),
     ("log", Acted),

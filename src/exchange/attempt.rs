@@ -19,8 +19,9 @@ use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
+use crate::routing::cooldown::breaker::is_credential;
 use crate::routing::{Launch, table::fill};
-use crate::stats::InFlight;
+use crate::stats::{Failed, InFlight};
 use crate::upstream::Answer;
 
 /// A whole answer.
@@ -118,7 +119,8 @@ pub(super) async fn run(
     let model = fill(&deployment.model, &launch.captures, asked);
     let outgoing = say(call, deployment, &model, launch, headers)?;
     ledger.record.upstream_model = Some(model.into());
-    let since = time::now();
+    let (since, settings) = (time::now(), live.routes.settings());
+    let trial = row.trial(&settings.breaker, since);
     let served = Served {
         deployment: at,
         name: quoted(call, launch.name),
@@ -143,10 +145,13 @@ pub(super) async fn run(
         Ok(super::race::Won::Whole(whole)) => {
             ledger.record.calling = false;
             row.succeeded(&whole.used.answer(&whole.served, now), now);
+            trial.passed(&settings.breaker, now);
             ledger.record.attempts.push(over(deployment, at, started, now, None, false));
         }
-        // A stream has succeeded when it has ended; its relay counts it.
+        // A stream has succeeded when it has ended; its relay counts it. As a probe it has with
+        // its first content: nobody waits for minutes to know that the deployment is back.
         Ok(super::race::Won::Stream(stream)) => {
+            trial.passed(&settings.breaker, now);
             stream.served.first_token = Some(now.saturating_duration_since(started));
             let waited = now.saturating_duration_since(ledger.opened());
             ledger.record.first_token = Some(waited);
@@ -154,16 +159,15 @@ pub(super) async fn run(
         Err(refusal) => {
             ledger.record.calling = false;
             let failure = refusal.failure;
-            let ours = failure.class == Class::Timeout && call.wishes.timeout.is_some();
-            let who = (launch.group, launch.member);
-            let cooled = row.failed(live.routes.settings(), who, &failure, ours, now);
+            let failed = Failed {
+                failure,
+                callers_timeout: failure.class == Class::Timeout && call.wishes.timeout.is_some(),
+                ticket: trial.ticket(),
+                entropy: fastrand::u64(..),
+            };
+            let cooled = row.failed(settings, (launch.group, launch.member), &failed, now);
             if let Some(pause) = cooled {
-                tracing::warn!(
-                    deployment = %deployment.id,
-                    class = failure.class.as_str(),
-                    seconds = pause.as_secs_f64(),
-                    "deployment goes into cooldown"
-                );
+                warn_of(deployment, failure.class, pause);
             }
             let class = Some(failure.class);
             ledger.record.attempts.push(over(
@@ -177,6 +181,17 @@ pub(super) async fn run(
         }
     }
     result
+}
+
+fn warn_of(deployment: &Deployment, class: Class, pause: Duration) {
+    let (deployment, seconds) = (&deployment.id, pause.as_secs_f64());
+    let class_word = class.as_str();
+    if is_credential(class) {
+        let what = "deployment goes into cooldown: look after its key or its account";
+        tracing::warn!(%deployment, class = class_word, seconds, "{what}");
+    } else {
+        tracing::warn!(%deployment, class = class_word, seconds, "deployment goes into cooldown");
+    }
 }
 
 /// The name that an answer shows, as JSON. The client's own stands in its body already.

@@ -27,6 +27,7 @@ use crate::lexicon::{Class, Failure, time};
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Dialect, Endpoint, Fault, Translator, name};
+use crate::stats::Failed;
 use crate::upstream::Answer;
 
 /// The body of every answer.
@@ -321,7 +322,13 @@ impl Relay {
                 row.charged(used.tokens(), used.cost, now);
                 let who = self.live.member(self.served.deployment);
                 let settings = self.live.routes.settings();
-                who.and_then(|who| row.failed(settings, who, &failure, false, now))
+                let failed = Failed {
+                    failure,
+                    callers_timeout: false,
+                    ticket: None,
+                    entropy: fastrand::u64(..),
+                };
+                who.and_then(|who| row.failed(settings, who, &failed, now))
             }
         };
         if let Some(deployment) = self.live.deployment(self.served.deployment) {

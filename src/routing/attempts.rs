@@ -233,7 +233,33 @@ impl<'a> Attempts<'a> {
             avoided: &self.hop.avoided,
         };
         let scene = Scene { view, shape, now, entropy };
-        pick::pick(self.hop.group, self.table.settings(), &narrow, &scene)
+        let (group, settings) = (self.hop.group, self.table.settings());
+        match pick::pick(group, settings, &narrow, &scene) {
+            Err(NoCandidate::AllCooling(_)) if !self.has_elsewhere() => {
+                pick::least_bad(group, settings, &narrow, &scene)
+            }
+            picked => picked,
+        }
+    }
+
+    /// Whether another group can be asked where nobody is left in this one.
+    fn has_elsewhere(&self) -> bool {
+        let class = self.hop.last.map_or(Class::RateLimit, |(_, failure)| failure.class);
+        let own = if self.may_fall_back() { self.fallbacks_for(class) } else { &[] };
+        let queued = self.queue.iter().filter_map(|target| match target {
+            Target::Order(..) => None,
+            Target::Other(to, _) => Some(*to),
+        });
+        own.iter().chain(queued).any(|to| {
+            !self.visited.contains(&&*to.model) && self.table.resolve(&to.model).is_some()
+        })
+    }
+
+    /// Not behind a later order of a group that was asked before: that group queued its fallbacks
+    /// then.
+    fn may_fall_back(&self) -> bool {
+        let too_deep = self.hop.depth >= self.table.settings().max_fallbacks;
+        !self.ask.disable_fallbacks && !too_deep && self.hop.order.is_none()
     }
 
     fn launch(&mut self, member: &'a Member) -> Launch<'a> {
@@ -382,12 +408,10 @@ impl<'a> Attempts<'a> {
 
     /// Queues whom the failed group names, before those that were queued by groups before it.
     fn enqueue(&mut self, verdict: Verdict) {
-        let depth = self.hop.depth + 1;
-        let too_deep = depth > self.table.settings().max_fallbacks;
-        // A later order of a group that was asked before: that group queued its fallbacks then.
-        if self.ask.disable_fallbacks || too_deep || self.hop.order.is_some() {
+        if !self.may_fall_back() {
             return;
         }
+        let depth = self.hop.depth + 1;
         let class = match verdict {
             Verdict::NoCandidate(NoCandidate::NoTagMatch) => Class::Authentication,
             Verdict::NoCandidate(_) => Class::RateLimit,
@@ -514,6 +538,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::cooldown::Rule;
     use super::super::table::Settings;
     use super::super::view::Vitals;
     use super::*;
@@ -524,7 +549,7 @@ mod tests {
 
     impl View for World {
         fn vitals(&self, of: DeploymentIx) -> Vitals {
-            Vitals { in_flight: 0, cooling_until: self.0.borrow().get(&of.0).copied() }
+            Vitals { cooling_until: self.0.borrow().get(&of.0).copied(), ..Vitals::default() }
         }
     }
 
@@ -751,8 +776,8 @@ mod tests {
 
     #[test]
     fn a_group_in_cooldown_is_passed_over_for_its_fallback() {
-        let settings =
-            Settings { fallbacks: vec![("a".into(), to(&["b"]))], ..Settings::default() };
+        let fallbacks = vec![("a".into(), to(&["b"]))];
+        let settings = Settings { fallbacks, cooldown: Some(Rule::LiteLlm), ..Settings::default() };
         let table = table(&[("a", 1), ("b", 1)], settings);
         let target = table.resolve("a").unwrap();
         let world = World::default();
@@ -763,6 +788,32 @@ mod tests {
         let (asked, _, verdict) = run(&table, ask(&target), &world, |_, _| Outcome::Committed);
         assert!(asked.is_empty());
         assert_eq!(verdict, Some(Verdict::NoCandidate(NoCandidate::AllCooling(until))));
+    }
+
+    /// Whom a request for `a` asks where all deployments are in cooldown, the first one longest.
+    #[track_caller]
+    fn check_panic(groups: &[(&str, u16)], fallbacks: &[(&str, &[&str])], want: &[u16]) {
+        let fallbacks = fallbacks.iter().map(|(from, names)| ((*from).into(), to(names))).collect();
+        let table = table(groups, Settings { fallbacks, num_retries: 1, ..Settings::default() });
+        let target = table.resolve("a").unwrap();
+        let world = World::default();
+        for at in 0..groups.iter().map(|(_, count)| count).sum() {
+            let pause = Duration::from_secs(60 - u64::from(at));
+            world.0.borrow_mut().insert(at, time::now() + pause);
+        }
+        let broken = |_, _| failed(Class::InternalServer, 500);
+        let (asked, _, verdict) = run(&table, ask(&target), &world, broken);
+        assert_eq!(asked, want);
+        assert!(verdict.is_some());
+    }
+
+    #[test]
+    fn the_first_to_be_back_is_asked_where_no_group_is_left() {
+        check_panic(&[("a", 3)], &[], &[2, 1]);
+        check_panic(&[("a", 2), ("b", 2)], &[("a", &["b"])], &[3, 2]);
+        check_panic(&[("a", 2)], &[("a", &["missing"])], &[1, 0]);
+        check_panic(&[("a", 2), ("b", 2)], &[("a", &["b"]), ("b", &["a"])], &[3, 2]);
+        check_panic(&[("a", 2), ("b", 2), ("c", 2)], &[("a", &["b", "c"])], &[5, 4]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) fn rule(field: &Cursor<'_>, router: &Cursor<'_>, litellm: &Cursor<'_>
     match word.text().as_deref() {
         None => {
             let asks = first(router, &ROUTER).or_else(|| first(litellm, &LITELLM))?;
-            if !field.is_absent() {
+            if field.value.as_object().is_some_and(|own| !own.is_empty()) {
                 let what = format!("`{}` asks for LiteLLM's rule of cooldown", asks.path);
                 let hint = "set `pillion.cooldown.rule: pillion`, or leave that field out";
                 field.with_scope(Scope::Field).warn(what, Some(hint.to_owned()));

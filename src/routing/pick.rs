@@ -202,8 +202,7 @@ fn by_cooldown<'g>(
 
 fn all_cooling(cooling: &Candidates<'_>, scene: &Scene<'_, impl View>) -> NoCandidate {
     let until = |member: &&Member| scene.view.vitals(member.deployment).cooling_until;
-    let soonest = cooling.iter().filter_map(until).min();
-    soonest.map_or(NoCandidate::Exhausted, NoCandidate::AllCooling)
+    NoCandidate::AllCooling(cooling.iter().filter_map(until).min().unwrap_or(scene.now))
 }
 
 /// The filters after cooldown, without those whose turn it is not yet while they warm up. They are

@@ -145,13 +145,17 @@ pub(super) async fn run(
         Ok(super::race::Won::Whole(whole)) => {
             ledger.record.calling = false;
             row.succeeded(&whole.used.answer(&whole.served, now), now);
-            trial.passed(&settings.breaker, now);
+            if trial.passed(&settings.breaker, now) {
+                tell_of_return(deployment);
+            }
             ledger.record.attempts.push(over(deployment, at, started, now, None, false));
         }
         // A stream has succeeded when it has ended; its relay counts it. As a probe it has with
         // its first content: nobody waits for minutes to know that the deployment is back.
         Ok(super::race::Won::Stream(stream)) => {
-            trial.passed(&settings.breaker, now);
+            if trial.passed(&settings.breaker, now) {
+                tell_of_return(deployment);
+            }
             stream.served.first_token = Some(now.saturating_duration_since(started));
             let waited = now.saturating_duration_since(ledger.opened());
             ledger.record.first_token = Some(waited);
@@ -183,15 +187,21 @@ pub(super) async fn run(
     result
 }
 
-fn warn_of(deployment: &Deployment, class: Class, pause: Duration) {
+fn warn_of(deployment: &Deployment, failure: Class, pause: Duration) {
     let (deployment, seconds) = (&deployment.id, pause.as_secs_f64());
-    let class_word = class.as_str();
-    if is_credential(class) {
-        let what = "deployment goes into cooldown: look after its key or its account";
-        tracing::warn!(%deployment, class = class_word, seconds, "{what}");
+    let class = failure.as_str();
+    if is_credential(failure) {
+        tracing::warn!(
+            %deployment, class, seconds,
+            "deployment goes into cooldown: look after its key or its account"
+        );
     } else {
-        tracing::warn!(%deployment, class = class_word, seconds, "deployment goes into cooldown");
+        tracing::warn!(%deployment, class, seconds, "deployment goes into cooldown");
     }
+}
+
+fn tell_of_return(deployment: &Deployment) {
+    tracing::info!(deployment = %deployment.id, "deployment is back from cooldown");
 }
 
 /// The name that an answer shows, as JSON. The client's own stands in its body already.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::chance;
-use super::cooldown;
+use super::cooldown::{self, Rule};
 use super::pick::{self, Narrow, NoCandidate};
 use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
@@ -393,7 +393,9 @@ impl<'a> Attempts<'a> {
 
     /// Leaves the group for the next one on the list, or ends.
     fn leave(&mut self, verdict: Verdict) {
-        self.original.get_or_insert(verdict);
+        if !self.is_passed_over(verdict) {
+            self.original.get_or_insert(verdict);
+        }
         self.enqueue(verdict);
         while let Some(target) = self.queue.pop() {
             if let Some(hop) = self.enter(target) {
@@ -404,6 +406,12 @@ impl<'a> Attempts<'a> {
             }
         }
         self.phase = Phase::Over;
+    }
+
+    /// Whether the group was left for others that can be asked, which then have the last word.
+    fn is_passed_over(&self, verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::NoCandidate(NoCandidate::AllCooling(_)))
+            && self.hop.group.cooldown == Rule::Pillion
     }
 
     /// Queues whom the failed group names, before those that were queued by groups before it.
@@ -538,7 +546,6 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::cooldown::Rule;
     use super::super::table::Settings;
     use super::super::view::Vitals;
     use super::*;
@@ -804,7 +811,7 @@ mod tests {
         let broken = |_, _| failed(Class::InternalServer, 500);
         let (asked, _, verdict) = run(&table, ask(&target), &world, broken);
         assert_eq!(asked, want);
-        assert!(verdict.is_some());
+        assert!(matches!(verdict, Some(Verdict::Tried(..))), "{verdict:?}");
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn choose<'g>(
     let half_open = |member: &&&Member| {
         group.state(&scene.view.vitals(member.deployment), scene.now) == CooldownState::HalfOpen
     };
-    let due = left.iter().find(half_open).filter(|_| settings.strategy.shuns_failures());
+    let due = if settings.strategy.shuns_failures() { left.iter().find(half_open) } else { None };
     due.copied().or_else(|| settings.strategy.choose(left, scene)).ok_or(NoCandidate::Exhausted)
 }
 

@@ -74,10 +74,13 @@ pub struct Trial<'a> {
 
 impl Trial<'_> {
     /// Notes that it succeeded: that its answer, or the first content of its stream, has come.
-    pub fn passed(&self, settings: &Settings, now: Instant) {
-        if let Some(ticket) = self.ticket {
-            self.circuit.change(|breaker| Some((breaker.passed(settings, ticket, now), ())));
-        }
+    /// Says whether that ended the cooldown.
+    pub fn passed(&self, settings: &Settings, now: Instant) -> bool {
+        let Some(ticket) = self.ticket else { return false };
+        self.circuit.change(|breaker| {
+            let next = breaker.passed(settings, ticket, now);
+            Some((next, next.is_closed() && !breaker.is_closed()))
+        })
     }
 
     /// Whether it was made while the breaker was not closed, and in which opening.

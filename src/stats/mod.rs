@@ -541,7 +541,7 @@ mod tests {
         for probes in [Some(0), None] {
             let trial = row.trial(&settings.breaker, later(9));
             assert_eq!(after.vitals(SECOND).probes, Some(1));
-            trial.passed(&settings.breaker, later(9));
+            assert_eq!(trial.passed(&settings.breaker, later(9)), probes.is_none());
             drop(trial);
             assert_eq!(after.vitals(SECOND).probes, probes);
         }

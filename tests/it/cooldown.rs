@@ -120,7 +120,9 @@ async fn three_failures_lead_to_the_others_and_probes_lead_back() {
     }
     assert_eq!(counts(&[&bad, &other]), [before[0] + 5, before[1]]);
     assert_eq!(sidecar.metrics().await.of("pillion_cooldown_panics_total"), 0);
-    assert!(sidecar.log().contains("deployment goes into cooldown"));
+    let log = sidecar.log();
+    assert!(log.contains("deployment goes into cooldown"), "{log}");
+    assert_eq!(log.matches("deployment is back from cooldown").count(), 1, "{log}");
     sidecar.stop().await;
 }
 
@@ -186,6 +188,14 @@ async fn a_group_in_cooldown_is_left_for_its_fallback() {
     }
     assert_eq!(counts(&[&one, &spare]), [6, 12]);
     assert_eq!(sidecar.metrics().await.of("pillion_cooldown_panics_total"), 0);
+    sidecar.stop().await;
+
+    // Where the fallback fails too, its error is answered: nobody is told to come back later.
+    let text = config(router, LONG, &[&one, &one]) + &deployment("spare", "s", &one.base(), "");
+    let sidecar = Start::with(text).ready().await;
+    for _ in 0..12 {
+        ask(&sidecar, 500).await;
+    }
     sidecar.stop().await;
 }
 

@@ -189,6 +189,11 @@ impl Breaker {
         self
     }
 
+    /// Whether nothing keeps traffic away.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// Notes that a try with a ticket succeeded. Those of an earlier opening prove nothing.
     #[must_use]
     pub fn passed(mut self, settings: &Settings, ticket: Ticket, now: Instant) -> Self {
@@ -468,7 +473,7 @@ mod tests {
         }
 
         fn is_closed(&self) -> bool {
-            self.breaker.settled(self.now).state == State::Closed
+            self.breaker.settled(self.now).is_closed()
         }
     }
 
@@ -604,6 +609,8 @@ mod tests {
             assert_eq!(play.at(at).fail(broken()), Some(pause));
             at += pause;
         }
+        // A long outage is forgotten as soon as one of a few minutes.
+        assert_eq!(play.breaker.level, 6);
         let mut limited = Play::new();
         let limit = Failure::new(Class::RateLimit, 429);
         let mut at = 0.0;
@@ -611,6 +618,7 @@ mod tests {
             assert_eq!(limited.at(at).fail(limit), Some(pause));
             at += pause;
         }
+        assert_eq!(limited.breaker.level, 6);
     }
 
     #[test]

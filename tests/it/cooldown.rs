@@ -24,8 +24,10 @@ async fn provider(answer: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -
     .await
 }
 
+/// A provider that answers every call as it wants to be answered.
 async fn healthy() -> Upstream {
-    provider(|_| good()).await
+    Upstream::start(|_| serve(|call| if call.wants_stream() { chat::stream(3) } else { good() }))
+        .await
 }
 
 /// A provider that is down for so many calls.
@@ -259,18 +261,15 @@ async fn a_refused_key_is_let_alone_and_told_also_after_a_reload() {
     sidecar.stop().await;
 }
 
-/// Sends calls until one of them is held up at a provider; that call's connection.
-async fn held_up_at(sidecar: &Pillion, holding: &Upstream, calls: usize) -> Wire {
+/// Sends calls until the first provider has had so many; the connection of the last one.
+async fn last_of(sidecar: &Pillion, call: &str, upstreams: [&Upstream; 2], calls: usize) -> Wire {
     loop {
         let mut wire = sidecar.wire().await;
-        let (before, records) = (holding.requests().len(), sidecar.records().len());
-        wire.send(chat::plain("gpt")).await;
-        until("the call to arrive or to be over", async || {
-            let arrived = holding.requests().len() > before;
-            (arrived || sidecar.records().len() > records).then_some(())
-        })
-        .await;
-        if holding.requests().len() == calls {
+        let before = counts(&upstreams);
+        wire.send(call).await;
+        until("the call at a provider", async || (counts(&upstreams) != before).then_some(()))
+            .await;
+        if counts(&upstreams)[0] == calls {
             return wire;
         }
         assert_eq!(wire.answer().await.status(), 200);
@@ -290,7 +289,7 @@ async fn a_client_that_leaves_makes_room_for_the_next_probe() {
     for _ in 0..3 {
         ask(&sidecar, 200).await;
     }
-    let probe = held_up_at(&sidecar, &holding, 4).await;
+    let probe = last_of(&sidecar, &chat::plain("gpt"), [&holding, &other], 4).await;
     assert_eq!(state_of(&sidecar.metrics().await, "d0"), "half_open");
     for _ in 0..5 {
         ask(&sidecar, 200).await;
@@ -299,5 +298,28 @@ async fn a_client_that_leaves_makes_room_for_the_next_probe() {
     drop(probe);
     ask_until(&sidecar, &holding, 6).await;
     assert_eq!(state_of(&sidecar.metrics().await, "d0"), "closed");
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_a_good_probe_as_soon_as_it_has_content() {
+    let gate = Gate::shut();
+    let holding = provider(move |number| match number {
+        0..3 => refuse(500),
+        _ => vec![send(chat::STREAM_HEAD), send(chat::delta("w0 ")), Step::Gate(gate.clone())],
+    });
+    let (holding, other) = (holding.await, healthy().await);
+    let sidecar = Start::with(config("num_retries: 1", SHORT, &[&holding, &other])).ready().await;
+    for _ in 0..3 {
+        ask(&sidecar, 200).await;
+    }
+    let mut streams = Vec::new();
+    for calls in [4, 5] {
+        let mut wire = last_of(&sidecar, &chat::streamed("gpt"), [&holding, &other], calls).await;
+        wire.until_text("w0").await;
+        streams.push(wire);
+    }
+    assert_eq!(state_of(&sidecar.metrics().await, "d0"), "closed");
+    drop(streams);
     sidecar.stop().await;
 }

@@ -263,17 +263,19 @@ async fn a_refused_key_is_let_alone_and_told_also_after_a_reload() {
 
 /// Sends calls until the first provider has had so many; the connection of the last one.
 async fn last_of(sidecar: &Pillion, call: &str, upstreams: [&Upstream; 2], calls: usize) -> Wire {
-    loop {
+    until("the call to reach the first provider", async || {
         let mut wire = sidecar.wire().await;
         let before = counts(&upstreams);
         wire.send(call).await;
         until("the call at a provider", async || (counts(&upstreams) != before).then_some(()))
             .await;
         if counts(&upstreams)[0] == calls {
-            return wire;
+            return Some(wire);
         }
         assert_eq!(wire.answer().await.status(), 200);
-    }
+        None
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

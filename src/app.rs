@@ -28,7 +28,6 @@ use crate::exchange::{Gateway, Limits, Live};
 use crate::lexicon::{DeploymentIx, time};
 use crate::listen::Stop;
 use crate::provider::catalog;
-use crate::routing::View;
 use crate::stats::{self, StatsTable};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
@@ -467,11 +466,13 @@ impl Probe for Control {
         let live = self.gateway.live();
         let now = time::now();
         let running = live.deployments.iter().enumerate().filter_map(|(at, deployment)| {
-            let vitals = live.rows.vitals(DeploymentIx(u16::try_from(at).ok()?));
+            let at = DeploymentIx(u16::try_from(at).ok()?);
+            let row = live.rows.get(at)?;
             Some(telemetry::Running {
                 id: deployment.id.clone(),
-                in_flight: vitals.in_flight,
-                is_cooling: vitals.is_cooling(now),
+                in_flight: row.vitals().in_flight,
+                cooldown: live.cooldown(at, now),
+                panics: row.forced(),
             })
         });
         let status = self.status.borrow();

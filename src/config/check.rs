@@ -79,7 +79,7 @@ fn document<D>(
         deployments: Vec::new(),
         prices: Vec::new(),
         listed: 0,
-        router: router::settings(&router, &litellm),
+        router: router::settings(&router, &litellm, &pillion),
         master_key: settings::master_key(&general, environment),
         settings: settings::read(&pillion, &general),
     };

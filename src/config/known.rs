@@ -649,6 +649,7 @@ pub(super) static INFO: Section = Section(&[
 /// `pillion`.
 pub(super) static PILLION: Section = Section(&[
     ("admin", Acted),
+    ("cooldown", Acted),
     ("groups", Acted),
     ("hedge", Acted),
     ("limits", Acted),

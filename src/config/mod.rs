@@ -20,6 +20,7 @@
 
 mod budget;
 mod check;
+mod cooldown;
 // One way to swap a mount, here and in the tests of the whole sidecar.
 #[cfg(test)]
 #[path = "../../tests/it/support/config_map.rs"]

@@ -1,4 +1,4 @@
-//! `router_settings`, and what `litellm_settings` says where they are silent, to
+//! `router_settings`, what `litellm_settings` says where they are silent, and `pillion.cooldown`, to
 //! [`routing::Settings`](Settings).
 //!
 //! As in LiteLLM: a number of `router_settings` wins, zero seconds count as unset, and 600 s
@@ -12,12 +12,16 @@ use serde_json::Value;
 use super::cursor::Cursor;
 use super::fallback::{self, Fallbacks};
 use super::known::{FAILS, RETRIES, Section, nearest};
-use super::{budget, strategy};
+use super::{budget, cooldown, strategy};
 use crate::lexicon::Substitute;
 use crate::routing::{Policy, Settings};
 
 /// Reads the settings of routing.
-pub(super) fn settings(router: &Cursor<'_>, litellm: &Cursor<'_>) -> Settings {
+pub(super) fn settings(
+    router: &Cursor<'_>,
+    litellm: &Cursor<'_>,
+    pillion: &Cursor<'_>,
+) -> Settings {
     let either = |name: &str| Some(router.get(name)).filter(|it| !it.is_absent());
     let pick = |name: &str| either(name).unwrap_or_else(|| litellm.get(name));
     let usual = Settings::default();
@@ -36,6 +40,8 @@ pub(super) fn settings(router: &Cursor<'_>, litellm: &Cursor<'_>) -> Settings {
         aliases: aliases(&router.get("model_group_alias")),
         timeout: positive(&router.get("timeout")).or(request_timeout).unwrap_or(usual.timeout),
         stream_timeout: positive(&router.get("stream_timeout")).or(request_timeout),
+        cooldown: cooldown::rule(&pillion.get("cooldown"), router, litellm),
+        breaker: cooldown::breaker(&pillion.get("cooldown")),
         allowed_fails: pick("allowed_fails").count(),
         allowed_fails_policy: policy(&router.get("allowed_fails_policy"), &FAILS, "AllowedFails"),
         cooldown_time: pick("cooldown_time").seconds().unwrap_or(usual.cooldown_time),

@@ -12,8 +12,9 @@ use super::problem::{Problem, Scope, Severity};
 use super::source::Source;
 use crate::lexicon::{PicoUsd, Substitute};
 use crate::provider::{Misfit, Spec};
+use crate::routing::cooldown::{Rule, breaker};
 use crate::routing::strategy::{LowestLatency, Usage};
-use crate::routing::{Budget, Rates};
+use crate::routing::{Budget, Rates, RouteTable};
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -582,6 +583,97 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
 }
 
 #[test]
+fn the_numbers_of_pillions_cooldown_reach_their_place() {
+    let parts = clean(&settings(
+        "pillion",
+        "cooldown: {failures: 5, window: 10s, base: 500ms, max: 5m, jitter: 0, probes: 1, ramp: 0, credentials: 1h, rule: none}",
+    ));
+    let seconds = Duration::from_secs;
+    let want = breaker::Settings {
+        failures: 5,
+        window: seconds(10),
+        base: Duration::from_millis(500),
+        max: seconds(300),
+        jitter: 0.0,
+        probes: 1,
+        probes_at_once: 1,
+        ramp: Duration::ZERO,
+        credentials: seconds(3600),
+    };
+    assert_eq!((parts.router.breaker, parts.router.cooldown), (want, Some(Rule::None)));
+    let longer = clean(&settings("pillion", "cooldown: {base: 2m}")).router.breaker;
+    assert_eq!((longer.base, longer.max), (seconds(120), seconds(120)));
+}
+
+#[test]
+fn a_cooldown_that_could_not_work_refuses_the_file() {
+    for (more, field, what) in [
+        ("failures: 0", "failures", "at least 1"),
+        ("probes: 0", "probes", "at least 1"),
+        ("base: 0s", "base", "more than zero"),
+        ("window: 0", "window", "more than zero"),
+        ("credentials: 2h", "credentials", "an hour at most"),
+        ("ramp: 1d", "ramp", "an hour at most"),
+        ("max: 1s", "max", "shorter than `base`"),
+        ("jitter: 1", "jitter", "a share"),
+        ("rule: litelm", "rule", "pillion, litellm or none"),
+    ] {
+        let yaml = settings("pillion", &format!("cooldown: {{{more}}}"));
+        let path = format!("pillion.cooldown.{field}");
+        told(&yaml, Severity::Error, Scope::File, &path, what);
+    }
+    let yaml = settings("pillion", "cooldown: {failure: 3}");
+    let path = "pillion.cooldown.failure";
+    told(&yaml, Severity::Error, Scope::Field, path, "did you mean `failures`?");
+}
+
+/// The rule of a group with these settings, parameters and `pillion.cooldown`.
+#[track_caller]
+fn check_rule(settings: &str, more: &str, own: &str, want: Rule) {
+    let yaml = format!("{}\n{settings}\npillion: {{cooldown: {{{own}}}}}", params(more));
+    let parts = compiled(&yaml).0;
+    let table = RouteTable::build(parts.entries, parts.router);
+    assert_eq!(table.groups()[0].cooldown, want, "{yaml}");
+}
+
+#[test]
+fn a_field_of_litellms_cooldown_keeps_its_rule() {
+    check_rule("", "", "", Rule::Pillion);
+    check_rule("router_settings: {num_retries: 3, allowed_fails: null}", "", "", Rule::Pillion);
+    for field in [
+        "router_settings: {allowed_fails: 3}",
+        "router_settings: {allowed_fails_policy: {TimeoutErrorAllowedFails: 1}}",
+        "router_settings: {cooldown_time: 5}",
+        "router_settings: {disable_cooldowns: false}",
+        "litellm_settings: {allowed_fails: 3}",
+        "litellm_settings: {cooldown_time: 5}",
+    ] {
+        check_rule(field, "", "", Rule::LiteLlm);
+        check_rule(field, "", "rule: pillion", Rule::Pillion);
+    }
+    check_rule("", "cooldown_time: 5", "", Rule::LiteLlm);
+    check_rule("", "cooldown_time: 5", "rule: pillion", Rule::Pillion);
+    check_rule("", "", "rule: litellm", Rule::LiteLlm);
+    let both = "router_settings: {cooldown_time: 5}\npillion: {cooldown: {failures: 5}}";
+    let yaml = format!("{}\n{both}", params(""));
+    let what = "`router_settings.cooldown_time` asks for LiteLLM's rule";
+    told(&yaml, Severity::Warning, Scope::Field, "pillion.cooldown", what);
+}
+
+#[test]
+fn one_deployment_with_a_field_of_litellms_cooldown_decides_for_its_group() {
+    let entry = |group: &str, more: &str| {
+        format!("{{model_name: {group}, litellm_params: {{model: openai/{group}{more}}}}}")
+    };
+    let entries =
+        [entry("a", ""), entry("a", ", weight: 2, cooldown_time: 1"), entry("b", "")].join(", ");
+    let parts = clean(&format!("model_list: [{entries}]"));
+    let table = RouteTable::build(parts.entries, parts.router);
+    let rules: Vec<_> = table.groups().iter().map(|group| group.cooldown).collect();
+    assert_eq!(rules, [Rule::LiteLlm, Rule::Pillion]);
+}
+
+#[test]
 fn a_credential_whose_variable_is_not_set_is_told() {
     let yaml = format!(
         "credential_list: [{{credential_name: c, credential_values: {{api_key: os.environ/NONE}}}}]\n{}",
@@ -715,7 +807,7 @@ proptest! {
             "model_list: [{model_name: @, litellm_params: {model: @, rpm: @, tpm: @, order: @, organization: @, extra_body: @, headers: @, tags: @, timeout: @}, model_info: @}]",
             "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @, routing_strategy_args: @, provider_budget_config: @, optional_pre_call_checks: @}",
             "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}, optional_pre_call_checks: [@], provider_budget_config: {openai: {budget_limit: @, time_period: @}}, routing_strategy: latency-based-routing, routing_strategy_args: {ttl: @, max_latency_list_size: @, ttft_percentile: @}}",
-            "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}}",
+            "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}, cooldown: {base: @, max: @, failures: @, jitter: @, rule: @}}",
             "credential_list: @\nenvironment_variables: @\ngeneral_settings: {master_key: @, max_request_size_mb: @}\nlitellm_settings: @\ninclude: @",
         ];
         compiled(&places[place].replace('@', &value));

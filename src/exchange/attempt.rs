@@ -20,8 +20,9 @@ use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
+use crate::routing::cooldown::breaker::is_credential;
 use crate::routing::{Launch, table::fill};
-use crate::stats::{InFlight, Row};
+use crate::stats::{Failed, InFlight, Row, Trial};
 use crate::upstream::Answer;
 
 /// A whole answer.
@@ -148,6 +149,7 @@ impl Job<'_> {
             Err(unsayable) => return Finished { result: Err(unsayable), end: None },
         };
         let since = time::now();
+        let trial = row.trial(&self.live.routes.settings().breaker, since);
         let served = Served {
             deployment: at,
             name: quoted(self.call, launch.name),
@@ -165,7 +167,7 @@ impl Job<'_> {
         let mut result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
             .await
             .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
-        let end = self.count(&mut result, row, &launch, since);
+        let end = self.count(&mut result, row, &launch, (since, trial));
         Finished { result, end }
     }
 
@@ -175,34 +177,41 @@ impl Job<'_> {
         result: &mut Result<Won, Box<Refusal>>,
         row: &Row,
         launch: &Launch<'_>,
-        since: Instant,
+        (since, trial): (Instant, Trial<'_>),
     ) -> Option<TryEnd> {
-        let now = time::now();
+        let (now, settings) = (time::now(), self.live.routes.settings());
+        let deployment = self.live.deployment(launch.member.deployment)?;
         match result {
             // Nobody was asked for it.
             Ok(Won::Mock(_)) => None,
             Ok(Won::Whole(whole)) => {
                 row.succeeded(&whole.used.answer(&whole.served, now), now);
+                if trial.passed(&settings.breaker, now) {
+                    tell_of_return(deployment);
+                }
                 Some(TryEnd::Answered)
             }
-            // A stream has succeeded when it has ended; its relay counts it.
+            // A stream has succeeded when it has ended; its relay counts it. As a probe it has with
+            // its first content: nobody waits for minutes to know that the deployment is back.
             Ok(Won::Stream(stream)) => {
+                if trial.passed(&settings.breaker, now) {
+                    tell_of_return(deployment);
+                }
                 stream.served.first_token = Some(now.saturating_duration_since(since));
                 None
             }
             Err(refusal) => {
                 let failure = refusal.failure;
-                let ours = failure.class == Class::Timeout && self.call.wishes.timeout.is_some();
-                let who = (launch.group, launch.member);
-                let cooled = row.failed(self.live.routes.settings(), who, &failure, ours, now);
+                let own_timeout = self.call.wishes.timeout.is_some();
+                let failed = Failed {
+                    failure,
+                    callers_timeout: failure.class == Class::Timeout && own_timeout,
+                    ticket: trial.ticket(),
+                    entropy: fastrand::u64(..),
+                };
+                let cooled = row.failed(settings, (launch.group, launch.member), &failed, now);
                 if let Some(pause) = cooled {
-                    let id = self.live.deployment(launch.member.deployment);
-                    tracing::warn!(
-                        deployment = %id.map_or("", |deployment| &deployment.id),
-                        class = failure.class.as_str(),
-                        seconds = pause.as_secs_f64(),
-                        "deployment goes into cooldown"
-                    );
+                    warn_of(deployment, failure.class, pause);
                 }
                 Some(TryEnd::Failed { class: failure.class, cooled: cooled.is_some() })
             }
@@ -237,6 +246,23 @@ impl Job<'_> {
         }
         Ok(outgoing)
     }
+}
+
+fn warn_of(deployment: &Deployment, failure: Class, pause: Duration) {
+    let (deployment, seconds) = (&deployment.id, pause.as_secs_f64());
+    let class = failure.as_str();
+    if is_credential(failure) {
+        tracing::warn!(
+            %deployment, class, seconds,
+            "deployment goes into cooldown: look after its key or its account"
+        );
+    } else {
+        tracing::warn!(%deployment, class, seconds, "deployment goes into cooldown");
+    }
+}
+
+fn tell_of_return(deployment: &Deployment) {
+    tracing::info!(deployment = %deployment.id, "deployment is back from cooldown");
 }
 
 /// The name that an answer shows, as JSON. The client's own stands in its body already.

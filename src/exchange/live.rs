@@ -1,14 +1,14 @@
 //! What one configuration looks like to a request: the snapshot's parts and the rows beside it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
 use crate::admit::Keyring;
-use crate::lexicon::DeploymentIx;
+use crate::lexicon::{CooldownState, DeploymentIx};
 use crate::provider::Deployment;
 use crate::registry::Price;
-use crate::routing::{Group, Member, RouteTable};
+use crate::routing::{Group, Member, RouteTable, View};
 use crate::stats::{GroupHedges, Rows};
 
 /// What a request may cost in bytes and time.
@@ -96,6 +96,12 @@ impl Live {
         self.routes.groups().iter().find_map(|group| {
             Some((group, group.members.iter().find(|member| member.deployment == at)?))
         })
+    }
+
+    /// How far a deployment is kept away from traffic.
+    pub fn cooldown(&self, at: DeploymentIx, now: Instant) -> CooldownState {
+        let group = self.member(at).map(|(group, _)| group);
+        group.map_or_else(CooldownState::default, |group| group.state(&self.rows.vitals(at), now))
     }
 
     pub(super) fn price(&self, at: DeploymentIx) -> Option<&Price> {

@@ -27,6 +27,7 @@ use crate::lexicon::{Class, Failure, time};
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Dialect, Endpoint, Fault, Translator, name};
+use crate::stats::Failed;
 use crate::upstream::Answer;
 
 /// The body of every answer.
@@ -330,7 +331,13 @@ impl Relay {
                 row.charged(used.tokens(), used.cost, now);
                 let who = self.live.member(self.served.deployment);
                 let settings = self.live.routes.settings();
-                let cooled = who.and_then(|who| row.failed(settings, who, &failure, false, now));
+                let failed = Failed {
+                    failure,
+                    callers_timeout: false,
+                    ticket: None,
+                    entropy: fastrand::u64(..),
+                };
+                let cooled = who.and_then(|who| row.failed(settings, who, &failed, now));
                 TryEnd::Failed { class: failure.class, cooled: cooled.is_some() }
             }
         };

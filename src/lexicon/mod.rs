@@ -3,6 +3,7 @@
 //! Promises plain data with no IO and no clock but the one in [`time`]. Imports nothing of ours.
 
 pub mod amount;
+pub mod cooldown;
 pub mod failure;
 pub mod hedge;
 pub mod id;
@@ -11,6 +12,7 @@ pub mod substitute;
 pub mod time;
 
 pub use amount::{PicoUsd, Tokens};
+pub use cooldown::CooldownState;
 pub use failure::{Class, Failure};
 pub use hedge::HedgeMode;
 pub use id::{DeploymentIx, GroupIx};

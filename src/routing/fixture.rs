@@ -34,7 +34,11 @@ impl Default for World {
 
 impl World {
     pub(super) fn set_busy(&mut self, of: u16, in_flight: u32) {
-        self.vitals.insert(of, Vitals { in_flight, cooling_until: None });
+        self.vitals.insert(of, Vitals { in_flight, ..Vitals::default() });
+    }
+
+    pub(super) fn set_vitals(&mut self, of: u16, vitals: Vitals) {
+        self.vitals.insert(of, vitals);
     }
 
     pub(super) fn set_used(&mut self, of: u16, used: Used) {

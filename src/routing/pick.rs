@@ -1,15 +1,20 @@
 //! One candidate out of a group: filters in `LiteLLM`'s order, then the strategy.
+//!
+//! By Pillion's rule of cooldown a group always has somebody: [`pick`] says that all who fit are in
+//! cooldown, and [`least_bad`] gives one of them where no other group can be asked. Who has just
+//! come back from a cooldown is warmed up here, for all strategies.
 
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use super::cooldown::Rule;
 use super::limit::Exceeded;
 use super::strategy::{Candidates, Scene};
 use super::table::{Group, Member, Rates, Settings};
 use super::view::View;
-use super::{budget, limit};
-use crate::lexicon::DeploymentIx;
+use super::{budget, chance, limit};
+use crate::lexicon::{CooldownState, DeploymentIx};
 
 /// What narrows the candidates of one pick.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +69,60 @@ pub fn pick<'g>(
     {
         return alone(member, group, settings, narrow, scene);
     }
-    let mut left: Candidates<'g> = group.members.iter().collect();
-    by_cooldown(&mut left, group, scene)?;
+    let (warm, cooling) = by_cooldown(group, settings, scene);
+    match warmed_up(warm, settings, narrow, scene) {
+        Ok(left) => choose(&left, group, settings, scene),
+        Err(NoCandidate::Exhausted | NoCandidate::NoTagMatch)
+            if group.cooldown == Rule::Pillion
+                && narrowed(cooling.clone(), settings, narrow, scene).is_ok() =>
+        {
+            Err(all_cooling(&cooling, scene))
+        }
+        Err(_) if cooling.len() == group.members.len() => Err(all_cooling(&cooling, scene)),
+        Err(nobody) => Err(nobody),
+    }
+}
+
+/// Who of those in cooldown is back first, for a request that nobody else is left for. By
+/// `LiteLLM`'s rule nobody is.
+pub fn least_bad<'g>(
+    group: &'g Group,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+) -> Result<&'g Member, NoCandidate> {
+    let (_, cooling) = by_cooldown(group, settings, scene);
+    match group.cooldown {
+        Rule::LiteLlm | Rule::None => Err(all_cooling(&cooling, scene)),
+        Rule::Pillion => {
+            let left = narrowed(cooling, settings, narrow, scene)?;
+            let back = |member: &&&Member| scene.view.vitals(member.deployment).cooling_until;
+            left.iter().min_by_key(back).copied().ok_or(NoCandidate::Exhausted)
+        }
+    }
+}
+
+/// Lets the strategy choose; where it shuns who has failed, a probe that is due comes first.
+fn choose<'g>(
+    left: &Candidates<'g>,
+    group: &Group,
+    settings: &Settings,
+    scene: &Scene<'_, impl View>,
+) -> Result<&'g Member, NoCandidate> {
+    let half_open = |member: &&&Member| {
+        group.state(&scene.view.vitals(member.deployment), scene.now) == CooldownState::HalfOpen
+    };
+    let due = if settings.strategy.shuns_failures() { left.iter().find(half_open) } else { None };
+    due.copied().or_else(|| settings.strategy.choose(left, scene)).ok_or(NoCandidate::Exhausted)
+}
+
+/// The filters after cooldown.
+fn narrowed<'g>(
+    mut left: Candidates<'g>,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+) -> Result<Candidates<'g>, NoCandidate> {
     by_limit(&mut left, |member| budget::exceeded(member, scene.view, scene.now))?;
     if settings.enable_tag_filtering {
         by_tags(&mut left, settings, narrow.tags)?;
@@ -85,7 +142,7 @@ pub fn pick<'g>(
     if left.iter().any(|member| !narrow.avoided.contains(&member.deployment)) {
         left.retain(|member| !narrow.avoided.contains(&member.deployment));
     }
-    settings.strategy.choose(&left, scene).ok_or(NoCandidate::Exhausted)
+    if left.is_empty() { Err(NoCandidate::Exhausted) } else { Ok(left) }
 }
 
 /// A deployment that was asked for by its id.
@@ -111,7 +168,7 @@ fn alone<'g>(
 ) -> Result<&'g Member, NoCandidate> {
     let vitals = scene.view.vitals(member.deployment);
     match vitals.cooling_until {
-        Some(until) if until > scene.now && !group.wildcard => {
+        Some(until) if until > scene.now && group.cools() => {
             return Err(NoCandidate::AllCooling(until));
         }
         _ if narrow.excluded.contains(&member.deployment) => return Err(NoCandidate::Exhausted),
@@ -129,26 +186,59 @@ fn within(member: &Member, exceeded: Option<Exceeded>) -> Result<&Member, NoCand
     exceeded.map_or(Ok(member), |exceeded| Err(NoCandidate::AllLimited(exceeded)))
 }
 
-/// Drops those who are in cooldown.
-fn by_cooldown(
-    left: &mut Candidates<'_>,
-    group: &Group,
+/// Those who may be asked, and those whom their cooldown, or the probes that run there, keep away.
+fn by_cooldown<'g>(
+    group: &'g Group,
+    settings: &Settings,
     scene: &Scene<'_, impl View>,
-) -> Result<(), NoCandidate> {
-    let mut soonest: Option<Instant> = None;
-    left.retain(|member| {
+) -> (Candidates<'g>, Candidates<'g>) {
+    group.members.iter().partition(|member| {
         let vitals = scene.view.vitals(member.deployment);
-        let cooling = vitals.is_cooling(scene.now) && !group.wildcard;
-        if cooling {
-            soonest = soonest.min(vitals.cooling_until).or(vitals.cooling_until);
+        match group.state(&vitals, scene.now) {
+            CooldownState::Closed => true,
+            CooldownState::HalfOpen => vitals.probes < Some(settings.breaker.probes_at_once),
+            CooldownState::Open => false,
         }
-        !cooling
-    });
-    if left.is_empty() {
-        return Err(soonest.map_or(NoCandidate::Exhausted, NoCandidate::AllCooling));
-    }
-    Ok(())
+    })
 }
+
+fn all_cooling(cooling: &Candidates<'_>, scene: &Scene<'_, impl View>) -> NoCandidate {
+    let until = |member: &&Member| scene.view.vitals(member.deployment).cooling_until;
+    NoCandidate::AllCooling(cooling.iter().filter_map(until).min().unwrap_or(scene.now))
+}
+
+/// The filters after cooldown, without those whose turn it is not yet while they warm up. They are
+/// asked all the same where nobody else is, or only deployments that have failed for this request.
+fn warmed_up<'g>(
+    warm: Candidates<'g>,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+) -> Result<Candidates<'g>, NoCandidate> {
+    let kept: Candidates<'g> =
+        warm.iter().filter(|member| takes_its_turn(member, settings, scene)).copied().collect();
+    if kept.len() < warm.len()
+        && let Ok(left) = narrowed(kept, settings, narrow, scene)
+        && left.iter().any(|member| !narrow.avoided.contains(&member.deployment))
+    {
+        return Ok(left);
+    }
+    narrowed(warm, settings, narrow, scene)
+}
+
+/// Whether a member takes part in this pick: always, unless it has just come back.
+fn takes_its_turn(member: &Member, settings: &Settings, scene: &Scene<'_, impl View>) -> bool {
+    let Some(since) = scene.view.vitals(member.deployment).warm_since else { return true };
+    let (age, ramp) = (scene.now.saturating_duration_since(since), settings.breaker.ramp);
+    if age >= ramp {
+        return true;
+    }
+    let share = FIRST_SHARE + (1.0 - FIRST_SHARE) * age.as_secs_f64() / ramp.as_secs_f64();
+    chance::unit(chance::salted(scene.entropy, member.deployment.0.into())) < share
+}
+
+/// The share of its traffic that a deployment begins with when it comes back.
+const FIRST_SHARE: f64 = 0.1;
 
 /// Drops those who have used up a limit.
 fn by_limit(
@@ -225,6 +315,7 @@ fn by_order(left: &mut Candidates<'_>, order: Option<i64>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -232,9 +323,9 @@ mod tests {
     use super::super::budget::Budget;
     use super::super::fixture::World;
     use super::super::limit::Limit;
-    use super::super::strategy::Shape;
+    use super::super::strategy::{LowestLatency, Shape};
     use super::super::table::RouteTable;
-    use super::super::view::{Payer, Spent, Used, Vitals};
+    use super::super::view::{Measure, Payer, Spent, Used, Vitals};
     use super::*;
     use crate::lexicon::{GroupIx, PicoUsd, time};
     use crate::routing::Strategy;
@@ -259,6 +350,11 @@ mod tests {
         RouteTable::build((0..count).map(entry).collect(), settings)
     }
 
+    /// The rule by which a group may be without anybody.
+    fn litellms() -> Settings {
+        Settings { cooldown: Some(Rule::LiteLlm), ..Settings::default() }
+    }
+
     fn narrow<'a>() -> Narrow<'a> {
         Narrow { only: None, order: None, tags: &[], excluded: &[], avoided: &[] }
     }
@@ -279,8 +375,8 @@ mod tests {
         let table =
             members(3, |at, member| member.order = [Some(2), Some(1), None][usize::from(at)]);
         assert_eq!(run(&table, &narrow(), &Fixed(vec![]), 0), Ok(1));
-        let cold =
-            Vitals { in_flight: 0, cooling_until: Some(time::now() + Duration::from_secs(9)) };
+        let until = Some(time::now() + Duration::from_secs(9));
+        let cold = Vitals { cooling_until: until, ..Vitals::default() };
         let view = Fixed(vec![Vitals::default(), cold, Vitals::default()]);
         assert_eq!(run(&table, &narrow(), &view, 0), Ok(0));
         assert_eq!(run(&table, &Narrow { order: Some(2), ..narrow() }, &Fixed(vec![]), 0), Ok(0));
@@ -290,26 +386,118 @@ mod tests {
     fn cooldown_of_all_says_when_the_first_is_back() {
         let now = time::now();
         let until = |seconds| Vitals {
-            in_flight: 0,
             cooling_until: Some(now + Duration::from_secs(seconds)),
+            ..Vitals::default()
         };
         let view = Fixed(vec![until(9), until(5), until(7)]);
         let first = now + Duration::from_secs(5);
-        assert_eq!(
-            run(&members(3, |_, _| ()), &narrow(), &view, 1),
-            Err(NoCandidate::AllCooling(first))
-        );
+        let of = |count| members_with(count, |_, _| (), litellms());
+        assert_eq!(run(&of(3), &narrow(), &view, 1), Err(NoCandidate::AllCooling(first)));
         let alone = Fixed(vec![until(5)]);
-        assert_eq!(
-            run(&members(1, |_, _| ()), &narrow(), &alone, 1),
-            Err(NoCandidate::AllCooling(first))
-        );
+        assert_eq!(run(&of(1), &narrow(), &alone, 1), Err(NoCandidate::AllCooling(first)));
+    }
+
+    /// Who is picked over much entropy in a group by Pillion's rule, or why nobody is.
+    #[track_caller]
+    fn check_states(states: &[Vitals], narrow: &Narrow<'_>, want: Result<&[u16], NoCandidate>) {
+        let table = members(u16::try_from(states.len()).unwrap(), |_, _| ());
+        let view = Fixed(states.to_vec());
+        let got: Result<BTreeSet<u16>, _> =
+            (0..64).map(|step| run(&table, narrow, &view, step << 58)).collect();
+        assert_eq!(got, want.map(|picked| picked.iter().copied().collect()));
+    }
+
+    fn open(seconds: u64) -> Vitals {
+        let until = Some(time::now() + Duration::from_secs(seconds));
+        Vitals { cooling_until: until, probes: Some(0), ..Vitals::default() }
+    }
+
+    fn half_open(probes: u32) -> Vitals {
+        Vitals { cooling_until: Some(time::now()), probes: Some(probes), ..Vitals::default() }
+    }
+
+    #[test]
+    fn one_probe_at_a_time_goes_to_who_is_half_open() {
+        let well = Vitals::default();
+        check_states(&[well, half_open(0)], &narrow(), Ok(&[0, 1]));
+        check_states(&[well, half_open(1)], &narrow(), Ok(&[0]));
+        check_states(&[open(9), half_open(0)], &narrow(), Ok(&[1]));
+        let busy = half_open(1);
+        let back = busy.cooling_until.unwrap();
+        check_states(&[open(9), busy], &narrow(), Err(NoCandidate::AllCooling(back)));
+        check_states(&[open(9)], &narrow(), Ok(&[0]));
+        let only = Narrow { only: Some(DeploymentIx(1)), ..narrow() };
+        check_states(&[well, open(9)], &only, Ok(&[1]));
+    }
+
+    #[test]
+    fn who_is_in_cooldown_is_the_last_resort_of_this_request_too() {
+        let (first, well) = ([DeploymentIx(0)], Vitals::default());
+        let cold = open(9);
+        let refused = Narrow { excluded: &first, ..narrow() };
+        let back = NoCandidate::AllCooling(cold.cooling_until.unwrap());
+        check_states(&[well, cold], &refused, Err(back));
+        let failed = Narrow { avoided: &first, ..narrow() };
+        check_states(&[well, cold], &failed, Ok(&[0]));
+        let both = [DeploymentIx(0), DeploymentIx(1)];
+        let all = Narrow { excluded: &both, ..narrow() };
+        check_states(&[well, cold], &all, Err(NoCandidate::Exhausted));
+    }
+
+    #[test]
+    fn a_probe_goes_even_where_the_strategy_shuns_who_has_failed() {
+        let mut world = World::default();
+        world.set_took(0, Measure::PerToken, &[0.1]);
+        world.set_took(1, Measure::PerToken, &[900.0]);
+        let latency = Strategy::LowestLatency(LowestLatency::default());
+        let settings = Settings { strategy: latency, ..Settings::default() };
+        let table = members_with(2, |_, _| (), settings);
+        assert_eq!(run(&table, &narrow(), &world, 0), Ok(0));
+        world.set_vitals(1, half_open(0));
+        assert_eq!(run(&table, &narrow(), &world, 0), Ok(1));
+        world.set_vitals(1, half_open(1));
+        assert_eq!(run(&table, &narrow(), &world, 0), Ok(0));
+    }
+
+    /// How many of a thousand picks in a group of two go to the first, which came back so long
+    /// ago.
+    fn share_of_the_warming(strategy: Strategy, age: u64, narrow: &Narrow<'_>) -> u32 {
+        let mut world = World::default();
+        let warm_since = Some(world.now);
+        world.now += Duration::from_secs(age);
+        world.set_vitals(0, Vitals { warm_since, ..Vitals::default() });
+        world.set_busy(1, 9);
+        let settings = Settings { strategy, ..Settings::default() };
+        let table = members_with(2, |_, member| member.weight = Some(1.0), settings);
+        let group = table.group(GroupIx(0)).unwrap();
+        let picks = (0..1000u64).map(|step| {
+            let scene = world.scene(chance::salted(step, 7));
+            pick(group, table.settings(), narrow, &scene).unwrap().deployment.0
+        });
+        u32::try_from(picks.filter(|picked| *picked == 0).count()).unwrap()
+    }
+
+    #[test]
+    fn a_share_grows_from_a_tenth_to_the_whole_under_every_strategy() {
+        for (strategy, whole) in [(Strategy::SimpleShuffle, 500), (Strategy::LeastBusy, 1000)] {
+            for (age, share) in [(0, 0.1), (10, 0.55), (20, 1.0), (90, 1.0)] {
+                let got = share_of_the_warming(strategy, age, &narrow());
+                let want = f64::from(whole) * share;
+                assert!((f64::from(got) - want).abs() < 60.0, "{strategy:?} {age}: {got}");
+            }
+        }
+        let other = [DeploymentIx(1)];
+        for narrow in
+            [Narrow { excluded: &other, ..narrow() }, Narrow { avoided: &other, ..narrow() }]
+        {
+            assert_eq!(share_of_the_warming(Strategy::SimpleShuffle, 0, &narrow), 1000);
+        }
     }
 
     #[test]
     fn full_deployments_are_passed_over() {
         let table = members(2, |_, member| member.max_parallel_requests = Some(2));
-        let busy = |count| Vitals { in_flight: count, cooling_until: None };
+        let busy = |count| Vitals { in_flight: count, ..Vitals::default() };
         assert_eq!(run(&table, &narrow(), &Fixed(vec![busy(2), busy(1)]), 0), Ok(1));
         assert_eq!(
             run(&table, &narrow(), &Fixed(vec![busy(2), busy(2)]), 0),
@@ -433,6 +621,31 @@ mod tests {
 
     proptest! {
         #[test]
+        fn by_pillions_rule_a_group_always_has_somebody(
+            states in prop::collection::vec((0u64..4, prop::option::of(0u32..3), prop::option::of(0u64..30)), 1..6),
+            orders in prop::collection::vec(prop::option::of(0i64..3), 6),
+            entropy in any::<u64>(),
+        ) {
+            let now = time::now();
+            let vitals = states.iter().map(|(pause, probes, age)| Vitals {
+                in_flight: 0,
+                cooling_until: (*pause > 0).then(|| now + Duration::from_secs(60 * (pause - 1))),
+                probes: *probes,
+                warm_since: age.and_then(|age| now.checked_sub(Duration::from_secs(age))),
+            });
+            let view = Fixed(vitals.collect());
+            let count = u16::try_from(states.len()).unwrap();
+            let table = members(count, |at, member| member.order = orders[usize::from(at)]);
+            let group = table.group(GroupIx(0)).unwrap();
+            let scene = Scene { view: &view, shape: Shape::default(), now, entropy };
+            let found = match pick(group, table.settings(), &narrow(), &scene) {
+                Err(NoCandidate::AllCooling(_)) => least_bad(group, table.settings(), &narrow(), &scene),
+                picked => picked,
+            };
+            prop_assert!(found.is_ok(), "{found:?}");
+        }
+
+        #[test]
         fn whoever_is_picked_was_allowed(
             weights in prop::collection::vec(prop::option::of(0.0f64..5.0), 1..6),
             cooling in prop::collection::vec(any::<bool>(), 6),
@@ -440,9 +653,11 @@ mod tests {
             entropy in any::<u64>(),
         ) {
             let count = u16::try_from(weights.len()).unwrap();
-            let table = members(count, |at, member| member.weight = weights[usize::from(at)]);
+            let weigh = |at, member: &mut Member| member.weight = weights[usize::from(at)];
+            let table = members_with(count, weigh, litellms());
             let later = time::now() + Duration::from_secs(60);
-            let vitals = |cold: &bool| Vitals { in_flight: 0, cooling_until: cold.then_some(later) };
+            let vitals =
+                |cold: &bool| Vitals { cooling_until: cold.then_some(later), ..Vitals::default() };
             let view = Fixed(cooling.iter().map(vitals).collect());
             let excluded: Vec<_> = excluded.into_iter().map(DeploymentIx).collect();
             let narrow = Narrow { excluded: &excluded, ..narrow() };

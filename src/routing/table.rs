@@ -1,12 +1,14 @@
 //! Names to candidates: every public name resolved once, when the configuration is loaded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::budget::Budget;
+use super::cooldown::{Rule, breaker};
 use super::hedge;
 use super::strategy::Strategy;
-use crate::lexicon::{DeploymentIx, GroupIx, PicoUsd, Substitute};
+use super::view::Vitals;
+use crate::lexicon::{CooldownState, DeploymentIx, GroupIx, PicoUsd, Substitute};
 
 /// What routing may know about one deployment from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +134,11 @@ pub struct Settings {
     pub timeout: Duration,
     /// `stream_timeout`: how long a stream may be silent; as `timeout` by default.
     pub stream_timeout: Option<Duration>,
+    /// `pillion.cooldown.rule`, else `LiteLLM`'s where a field of that rule is set; `None` is
+    /// `LiteLLM`'s for groups with such a field at a deployment, and Pillion's for the others.
+    pub cooldown: Option<Rule>,
+    /// `pillion.cooldown`.
+    pub breaker: breaker::Settings,
     /// `allowed_fails`; `None` is `LiteLLM`'s percentage rule.
     pub allowed_fails: Option<u32>,
     /// `allowed_fails_policy`.
@@ -190,6 +197,8 @@ impl Default for Settings {
             aliases: Vec::new(),
             timeout: Duration::from_secs(600),
             stream_timeout: None,
+            cooldown: None,
+            breaker: breaker::Settings::default(),
             allowed_fails: None,
             allowed_fails_policy: None,
             cooldown_time: Duration::from_secs(5),
@@ -229,6 +238,34 @@ pub struct Group {
     pub hedge: hedge::Settings,
     /// Whether the name is a pattern.
     pub wildcard: bool,
+    /// Who decides about cooldowns of its deployments.
+    pub cooldown: Rule,
+}
+
+impl Group {
+    /// Whether its deployments can be in cooldown: not those of a pattern, since a failure may
+    /// speak of one of many models, nor by Pillion's rule one that stands alone.
+    pub fn cools(&self) -> bool {
+        let by_rule = match self.cooldown {
+            Rule::LiteLlm => true,
+            Rule::None => false,
+            Rule::Pillion => self.members.len() > 1,
+        };
+        by_rule && !self.wildcard
+    }
+
+    /// What keeps a deployment of this state away from traffic.
+    pub fn state(&self, vitals: &Vitals, now: Instant) -> CooldownState {
+        if !self.cools() {
+            CooldownState::Closed
+        } else if vitals.is_cooling(now) {
+            CooldownState::Open
+        } else if self.cooldown == Rule::Pillion && vitals.is_half_open(now) {
+            CooldownState::HalfOpen
+        } else {
+            CooldownState::Closed
+        }
+    }
 }
 
 /// What a name stands for.
@@ -280,6 +317,10 @@ impl RouteTable {
             group.orders = group.members.iter().filter_map(|member| member.order).collect();
             group.orders.sort_unstable();
             group.orders.dedup();
+            let litellms = |it: &Member| it.cooldown_time.is_some() || it.allowed_fails.is_some();
+            let own =
+                if group.members.iter().any(litellms) { Rule::LiteLlm } else { Rule::Pillion };
+            group.cooldown = table.settings.cooldown.unwrap_or(own);
         }
         table.sort_patterns();
         table.add_aliases();
@@ -356,6 +397,7 @@ impl RouteTable {
                 .cloned(),
             hedge: settings.group_hedges.get(name).unwrap_or(&settings.hedge).clone(),
             wildcard: name.contains('*'),
+            cooldown: Rule::default(),
         });
         self.names.insert(name.into(), at);
         at

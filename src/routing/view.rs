@@ -15,12 +15,22 @@ pub struct Vitals {
     pub in_flight: u32,
     /// Until when it gets no traffic; `None` or a moment in the past means it does.
     pub cooling_until: Option<Instant>,
+    /// How many probes run there, where its pause is followed by some; else `None`.
+    pub probes: Option<u32>,
+    /// When it came back after its last pause, where it has to be warmed up. Picks see to that:
+    /// no strategy has to.
+    pub warm_since: Option<Instant>,
 }
 
 impl Vitals {
     /// Whether it is in cooldown at `now`.
     pub fn is_cooling(&self, now: Instant) -> bool {
         self.cooling_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether its pause is over and probes have to show that it is well.
+    pub fn is_half_open(&self, now: Instant) -> bool {
+        self.probes.is_some() && !self.is_cooling(now)
     }
 }
 

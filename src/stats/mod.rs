@@ -3,6 +3,7 @@
 //! Rows are keyed by the deployment's id and live outside the snapshot, so that they survive a
 //! reload. Reading never writes and nothing here waits.
 
+mod circuit;
 pub mod hedges;
 mod minute;
 mod purse;
@@ -14,10 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
-use crate::routing::cooldown::{Evidence, judge};
+use crate::routing::cooldown::breaker::{self, Ticket};
+use crate::routing::cooldown::{Breaker, Evidence, Rule, judge};
 use crate::routing::strategy::lowest_latency;
 use crate::routing::view::{Counted, Measure, Payer, Samples, Spent, Used};
 use crate::routing::{Group, Member, Settings, View, Vitals};
+use circuit::Circuit;
+pub use circuit::Trial;
 pub use hedges::{GroupHedges, Hedges};
 use minute::{MINUTE, Minute};
 use purse::Purse;
@@ -144,13 +148,28 @@ pub struct Answer {
     pub cost: Option<PicoUsd>,
 }
 
+/// A try that failed, as the statistics see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed {
+    /// What went wrong.
+    pub failure: Failure,
+    /// Whether that is the timeout that the caller itself set.
+    pub callers_timeout: bool,
+    /// The ticket of its [`Trial`].
+    pub ticket: Option<Ticket>,
+    /// For the jitter of a back-off.
+    pub entropy: u64,
+}
+
 /// The live numbers of one deployment.
 #[derive(Debug)]
 pub struct Row {
     epoch: Instant,
     in_flight: AtomicU32,
-    /// Microseconds since the epoch; zero means never.
+    /// By `LiteLLM`'s rule, in microseconds since the epoch; zero means never.
     cooling_until: AtomicU64,
+    /// By Pillion's rule.
+    circuit: Circuit,
     minute: Window,
     /// Failures within the cooldown time, for `allowed_fails`.
     recent: Window,
@@ -169,6 +188,7 @@ impl Row {
             epoch,
             in_flight: AtomicU32::new(0),
             cooling_until: AtomicU64::new(0),
+            circuit: Circuit::default(),
             minute: Window::default(),
             recent: Window::default(),
             pending: AtomicU64::new(0),
@@ -183,10 +203,26 @@ impl Row {
     /// The numbers that routing may know.
     pub fn vitals(&self) -> Vitals {
         let until = self.cooling_until.load(Ordering::Relaxed);
+        let until = (until > 0).then(|| self.epoch + Duration::from_micros(until));
+        let breaker = self.circuit.read();
         Vitals {
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            cooling_until: (until > 0).then(|| self.epoch + Duration::from_micros(until)),
+            // Both only where a reload has changed the rule; then the later counts.
+            cooling_until: until.max(breaker.cooling_until()),
+            probes: breaker.probes(),
+            warm_since: breaker.warm_since(),
         }
+    }
+
+    /// How many tries were made there while a breaker was against it, because nobody else was left
+    /// or because the request named the deployment.
+    pub fn forced(&self) -> u64 {
+        self.circuit.forced()
+    }
+
+    /// A try that begins, as the breaker sees it.
+    pub fn trial(&self, settings: &breaker::Settings, now: Instant) -> Trial<'_> {
+        self.circuit.enter(settings, now)
     }
 
     fn used(&self, window: Duration, now: Instant) -> Used {
@@ -206,6 +242,7 @@ impl Row {
     /// Counts a success.
     pub fn succeeded(&self, answer: &Answer, now: Instant) {
         self.minute.at(self.micros(now), MINUTE).0.fetch_add(1, Ordering::Relaxed);
+        self.circuit.succeeded(now);
         if answer.stream {
             if let Some(first_token) = answer.first_token {
                 self.first_tokens.push(Some(first_token.as_secs_f64()), self.time(now));
@@ -229,20 +266,38 @@ impl Row {
         }
     }
 
-    /// Counts a failure and applies routing's cooldown rule. Says how long the deployment gets
+    /// Counts a failure and applies the group's cooldown rule. Says how long the deployment gets
     /// no traffic, if this failure is what began or prolonged a cooldown.
     pub fn failed(
         &self,
         settings: &Settings,
-        (group, member): (&Group, &Member),
-        failure: &Failure,
-        callers_timeout: bool,
+        who: (&Group, &Member),
+        failed: &Failed,
         now: Instant,
     ) -> Option<Duration> {
-        if lowest_latency::is_penalized(failure.class) && !callers_timeout {
+        if lowest_latency::is_penalized(failed.failure.class) && !failed.callers_timeout {
             self.first_tokens.push(None, self.time(now));
             self.per_token.push(None, self.time(now));
         }
+        match who.0.cooldown {
+            Rule::LiteLlm => self.judged(settings, who, failed, now),
+            Rule::None => None,
+            Rule::Pillion if failed.callers_timeout || !who.0.cools() => None,
+            Rule::Pillion => self.circuit.change(|breaker| {
+                let Failed { failure, ticket, entropy, .. } = failed;
+                Some(breaker.failed(&settings.breaker, failure, *ticket, now, *entropy))
+            }),
+        }
+    }
+
+    /// `LiteLLM`'s rule.
+    fn judged(
+        &self,
+        settings: &Settings,
+        (group, member): (&Group, &Member),
+        failed: &Failed,
+        now: Instant,
+    ) -> Option<Duration> {
         let micros = self.micros(now);
         let (successes, fails) = self.minute.at(micros, MINUTE);
         let kept = member.cooldown_time.unwrap_or(settings.cooldown_time);
@@ -251,9 +306,9 @@ impl Row {
             successes: successes.load(Ordering::Relaxed),
             fails: fails.fetch_add(1, Ordering::Relaxed).saturating_add(1),
             recent_fails: recent.fetch_add(1, Ordering::Relaxed).saturating_add(1),
-            callers_timeout,
+            callers_timeout: failed.callers_timeout,
         };
-        let pause = judge(settings, group, member, failure, &evidence)?;
+        let pause = judge(settings, group, member, &failed.failure, &evidence)?;
         let until = self.micros(now + pause);
         let before = self.cooling_until.fetch_max(until, Ordering::Relaxed);
         (before < until).then_some(pause)
@@ -262,6 +317,7 @@ impl Row {
     /// Ends a cooldown.
     pub fn warm_up(&self) {
         self.cooling_until.store(0, Ordering::Relaxed);
+        self.circuit.change(|_| Some((Breaker::default(), ())));
     }
 
     fn micros(&self, now: Instant) -> u64 {
@@ -331,6 +387,15 @@ mod tests {
     fn group_of(count: u16, settings: Settings) -> RouteTable {
         let entry = |at: u16| ("g".into(), format!("{at}").into(), Member::new(DeploymentIx(at)));
         RouteTable::build((0..count).map(entry).collect(), settings)
+    }
+
+    fn litellms() -> Settings {
+        Settings { cooldown: Some(Rule::LiteLlm), ..Settings::default() }
+    }
+
+    fn failed(class: Class) -> Failed {
+        let failure = Failure::new(class, 500);
+        Failed { failure, callers_timeout: false, ticket: None, entropy: 0 }
     }
 
     /// Rows of deployments of the provider `p` with budgets of a minute.
@@ -435,7 +500,8 @@ mod tests {
         let row = rows.get(FIRST).unwrap();
         let fail = |class, callers_timeout| {
             let who = (group, &group.members[0]);
-            row.failed(routes.settings(), who, &Failure::new(class, 500), callers_timeout, now);
+            let failed = Failed { callers_timeout, ..failed(class) };
+            row.failed(routes.settings(), who, &failed, now);
             rows.samples(FIRST, Measure::FirstToken, 9, now).len()
         };
         assert_eq!(fail(Class::Connection, false), 1);
@@ -448,31 +514,76 @@ mod tests {
     #[test]
     fn a_rate_limit_begins_a_cooldown_that_ends() {
         let now = time::now();
-        let routes = group_of(2, Settings::default());
+        let routes = group_of(2, litellms());
         let group = routes.group(GroupIx(0)).unwrap();
         let rows = rows(&StatsTable::new(now), &["a", "b"]);
         let row = rows.get(DeploymentIx(0)).unwrap();
-        let failure = Failure::new(Class::RateLimit, 429);
-        let pause = row.failed(routes.settings(), (group, &group.members[0]), &failure, false, now);
+        let failure = failed(Class::RateLimit);
+        let pause = row.failed(routes.settings(), (group, &group.members[0]), &failure, now);
         assert_eq!(pause, Some(Duration::from_secs(5)));
         assert!(row.vitals().is_cooling(now + Duration::from_millis(4_900)));
         assert!(!row.vitals().is_cooling(now + Duration::from_secs(6)));
         // A shorter wish does not shorten it.
-        let again = row.failed(routes.settings(), (group, &group.members[0]), &failure, false, now);
+        let again = row.failed(routes.settings(), (group, &group.members[0]), &failure, now);
         assert_eq!(again, None);
+    }
+
+    #[test]
+    fn a_breaker_and_its_probes_survive_a_reload() {
+        let start = time::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let routes = group_of(2, Settings::default());
+        let (settings, group) = (routes.settings(), routes.group(GroupIx(0)).unwrap());
+        let table = StatsTable::new(start);
+        let before = rows(&table, &["a", "b"]);
+        let row = before.get(FIRST).unwrap();
+        let fail =
+            || row.failed(settings, (group, &group.members[0]), &failed(Class::Timeout), start);
+        let pause = [fail(), fail(), fail()][2].expect("the third one opens it");
+        let after = rows(&table, &["b", "a"]);
+        assert_eq!(after.vitals(SECOND).cooling_until, Some(start + pause));
+        let row = after.get(SECOND).unwrap();
+        let forced = row.trial(&settings.breaker, later(1));
+        assert_eq!((after.vitals(SECOND).probes, row.forced()), (Some(1), 1));
+        drop(forced);
+        for probes in [Some(0), None] {
+            let trial = row.trial(&settings.breaker, later(9));
+            assert_eq!(after.vitals(SECOND).probes, Some(1));
+            assert_eq!(trial.passed(&settings.breaker, later(9)), probes.is_none());
+            drop(trial);
+            assert_eq!(after.vitals(SECOND).probes, probes);
+        }
+        let closed = Vitals { warm_since: Some(later(9)), ..Vitals::default() };
+        assert_eq!((after.vitals(SECOND), row.forced()), (closed, 1));
+    }
+
+    #[test]
+    fn nobody_is_kept_away_from_a_group_of_one_or_by_no_rule() {
+        let now = time::now();
+        let none = Settings { cooldown: Some(Rule::None), ..Settings::default() };
+        for routes in [group_of(1, Settings::default()), group_of(2, none)] {
+            let (settings, group) = (routes.settings(), routes.group(GroupIx(0)).unwrap());
+            let rows = rows(&StatsTable::new(now), &["a", "b"]);
+            let row = rows.get(FIRST).unwrap();
+            for class in [Class::Authentication, Class::RateLimit] {
+                let who = (group, &group.members[0]);
+                assert_eq!(row.failed(settings, who, &failed(class), now), None);
+            }
+            assert_eq!(row.vitals(), Vitals::default());
+        }
     }
 
     #[test]
     fn counts_begin_anew_after_a_minute() {
         let start = time::now();
-        let routes = group_of(2, Settings::default());
+        let routes = group_of(2, litellms());
         let group = routes.group(GroupIx(0)).unwrap();
         let rows = rows(&StatsTable::new(start), &["a", "b"]);
         let row = rows.get(DeploymentIx(0)).unwrap();
-        let failure = Failure::new(Class::InternalServer, 500);
+        let failure = failed(Class::InternalServer);
         let fail = |second| {
             let now = start + Duration::from_secs(second);
-            row.failed(routes.settings(), (group, &group.members[0]), &failure, false, now)
+            row.failed(routes.settings(), (group, &group.members[0]), &failure, now)
         };
         assert_eq!([fail(1), fail(2), fail(3), fail(4)], [None; 4]);
         assert_eq!(fail(62), None);

@@ -19,9 +19,10 @@ use metrics_exporter_prometheus::{
 };
 use smallvec::SmallVec;
 
+use super::Running;
 use super::table::{self, BUCKETS, Kind, Row, TABLE};
 use crate::account::{End, Record, TryEnd};
-use crate::lexicon::{Class, PicoUsd};
+use crate::lexicon::{Class, CooldownState, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
 /// A deployment of the configuration, as far as labels go.
@@ -93,12 +94,10 @@ impl Meters {
     }
 
     /// Sets what each deployment does now; those that `now` does not know do nothing.
-    pub(super) fn set_deployments(&self, now: impl Fn(&str) -> Option<(u32, bool)>) {
+    pub(super) fn set_deployments<'r>(&self, now: impl Fn(&str) -> Option<&'r Running>) {
         let handles = self.handles.load();
         for of in handles.deployments.values().flatten() {
-            let (in_flight, is_cooling) = now(&of.id).unwrap_or_default();
-            of.in_flight.set(f64::from(in_flight));
-            of.cooling.set(f64::from(u8::from(is_cooling)));
+            of.show(now(&of.id));
             of.show_cost();
         }
         if let Some(unknown) = handles.unknown.deployment.get() {
@@ -332,6 +331,8 @@ struct OfDeployment {
     cooled: Lazy<CLASSES>,
     in_flight: Gauge,
     cooling: Gauge,
+    states: [Gauge; CooldownState::ALL.len()],
+    panics: Counter,
     /// In [`PicoUsd`], so that the sum stays exact; shown as dollars when scraped.
     cost: AtomicU64,
     cost_shown: Gauge,
@@ -360,6 +361,9 @@ impl OfDeployment {
             cooled: Lazy::default(),
             in_flight: maker.gauge(&table::TRIES_IN_FLIGHT, &[id]),
             cooling: maker.gauge(&table::IN_COOLDOWN, &[id]),
+            states: CooldownState::ALL
+                .map(|state| maker.gauge(&table::COOLDOWN_STATE, &[id, state.as_str()])),
+            panics: maker.counter(&table::PANICS, &[id]),
             cost: AtomicU64::new(0),
             cost_shown: maker.gauge(&table::COST, &[id, group]),
             hedge_cost: AtomicU64::new(0),
@@ -388,6 +392,17 @@ impl OfDeployment {
                 }
             }
         }
+    }
+
+    /// What it does now; nothing where it is not served any more.
+    fn show(&self, now: Option<&Running>) {
+        let is = now.map_or(CooldownState::Closed, |now| now.cooldown);
+        self.in_flight.set(now.map_or(0.0, |now| f64::from(now.in_flight)));
+        self.cooling.set(f64::from(u8::from(is == CooldownState::Open)));
+        for (state, gauge) in CooldownState::ALL.iter().zip(&self.states) {
+            gauge.set(f64::from(u8::from(*state == is)));
+        }
+        self.panics.absolute(now.map_or(0, |now| now.panics));
     }
 
     fn show_cost(&self) {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::{Record, Sink};
+use crate::lexicon::CooldownState;
 use crate::lexicon::time::unix_now;
 use access_log::AccessLog;
 use meters::{Meters, Named};
@@ -62,7 +63,7 @@ impl Telemetry {
 
     fn set(&self, scrape: &Scrape) {
         let by_id: HashMap<_, _> = scrape.deployments.iter().map(|row| (&*row.id, row)).collect();
-        self.meters.set_deployments(|id| by_id.get(id).map(|row| (row.in_flight, row.is_cooling)));
+        self.meters.set_deployments(|id| by_id.get(id).copied());
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
@@ -126,8 +127,10 @@ pub struct Running {
     pub id: Box<str>,
     /// Tries running there.
     pub in_flight: u32,
-    /// Whether it gets no traffic.
-    pub is_cooling: bool,
+    /// How far it is kept away from traffic.
+    pub cooldown: CooldownState,
+    /// Tries that were made there against its cooldown, since the start.
+    pub panics: u64,
 }
 
 /// The state of the configuration.
@@ -263,7 +266,8 @@ mod tests {
     #[test]
     fn a_scrape_shows_this_moment() {
         let telemetry = telemetry();
-        let busy = Running { id: "west".into(), in_flight: 3, is_cooling: true };
+        let busy =
+            Running { id: "west".into(), in_flight: 3, cooldown: CooldownState::Open, panics: 8 };
         let config = Config {
             generation: 4,
             in_sync: true,
@@ -287,6 +291,11 @@ mod tests {
                 r#"pillion_tries_in_flight{deployment="west"} 3"#,
                 r#"pillion_tries_in_flight{deployment="east"} 0"#,
                 r#"pillion_deployment_in_cooldown{deployment="west"} 1"#,
+                r#"pillion_deployment_cooldown_state{deployment="west",state="open"} 1"#,
+                r#"pillion_deployment_cooldown_state{deployment="west",state="closed"} 0"#,
+                r#"pillion_deployment_cooldown_state{deployment="east",state="closed"} 1"#,
+                r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
+                r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
                 r"pillion_upstream_connections_open 6",
                 r"pillion_upstream_connections_opened_total 7",
@@ -297,7 +306,12 @@ mod tests {
             ],
         );
         let text = telemetry.render(&Scrape::default());
-        check(&text, &[r#"pillion_tries_in_flight{deployment="west"} 0"#]);
+        let west = [
+            r#"pillion_tries_in_flight{deployment="west"} 0"#,
+            r#"pillion_deployment_cooldown_state{deployment="west",state="open"} 0"#,
+            r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
+        ];
+        check(&text, &west);
     }
 
     #[test]

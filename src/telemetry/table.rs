@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 28] = [
+pub const TABLE: [&Row; 30] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -76,6 +76,8 @@ pub const TABLE: [&Row; 28] = [
     &HEDGE_COST,
     &COOLDOWNS,
     &IN_COOLDOWN,
+    &COOLDOWN_STATE,
+    &PANICS,
     &CONNECTIONS_OPEN,
     &CONNECTIONS_OPENED,
     &CONFIG_GENERATION,
@@ -196,6 +198,20 @@ pub(super) const IN_COOLDOWN: Row = Row::new(
     Kind::Gauge,
     &["deployment"],
     "1 while a deployment gets no traffic, else 0.",
+);
+
+pub(super) const COOLDOWN_STATE: Row = Row::new(
+    "pillion_deployment_cooldown_state",
+    Kind::Gauge,
+    &["deployment", "state"],
+    "1 for the state a deployment is in, else 0: closed (all its traffic), half_open (probes), open (none).",
+);
+
+pub(super) const PANICS: Row = Row::new(
+    "pillion_cooldown_panics_total",
+    Kind::Counter,
+    &["deployment"],
+    "Calls to a deployment against its cooldown, because nobody else was left or because they named it by its id.",
 );
 
 pub(super) const CONNECTIONS_OPEN: Row = Row::new(

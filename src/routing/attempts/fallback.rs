@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::{Attempts, Hop, Phase, Target, Verdict};
 use crate::lexicon::{Class, Substitute};
+use crate::routing::cooldown::Rule;
 use crate::routing::pick::NoCandidate;
 
 impl<'a> Attempts<'a> {
@@ -17,7 +18,9 @@ impl<'a> Attempts<'a> {
 
     /// Leaves the group for the next one on the list, or ends.
     pub(super) fn leave(&mut self, verdict: Verdict) {
-        self.original.get_or_insert(verdict);
+        if !self.is_passed_over(verdict) {
+            self.original.get_or_insert(verdict);
+        }
         self.enqueue(verdict);
         while let Some(target) = self.queue.pop() {
             if let Some(hop) = self.enter(target) {
@@ -30,14 +33,38 @@ impl<'a> Attempts<'a> {
         self.phase = Phase::Over;
     }
 
+    /// Whether another group can be asked where nobody is left in this one.
+    pub(super) fn has_elsewhere(&self) -> bool {
+        let class = self.hop.last.map_or(Class::RateLimit, |(_, failure)| failure.class);
+        let own = if self.may_fall_back() { self.fallbacks_for(class) } else { &[] };
+        let queued = self.queue.iter().filter_map(|target| match target {
+            Target::Order(..) => None,
+            Target::Other(to, _) => Some(*to),
+        });
+        own.iter().chain(queued).any(|to| {
+            !self.visited.contains(&&*to.model) && self.table.resolve(&to.model).is_some()
+        })
+    }
+
+    /// Not behind a later order of a group that was asked before: that group queued its fallbacks
+    /// then.
+    pub(super) fn may_fall_back(&self) -> bool {
+        let too_deep = self.hop.depth >= self.table.settings().max_fallbacks;
+        !self.ask.disable_fallbacks && !too_deep && self.hop.order.is_none()
+    }
+
+    /// Whether the group was left for others that can be asked, which then have the last word.
+    fn is_passed_over(&self, verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::NoCandidate(NoCandidate::AllCooling(_)))
+            && self.hop.group.cooldown == Rule::Pillion
+    }
+
     /// Queues whom the failed group names, before those that were queued by groups before it.
     pub(super) fn enqueue(&mut self, verdict: Verdict) {
-        let depth = self.hop.depth + 1;
-        let too_deep = depth > self.table.settings().max_fallbacks;
-        // A later order of a group that was asked before: that group queued its fallbacks then.
-        if self.ask.disable_fallbacks || too_deep || self.hop.order.is_some() {
+        if !self.may_fall_back() {
             return;
         }
+        let depth = self.hop.depth + 1;
         let class = match verdict {
             Verdict::NoCandidate(NoCandidate::NoTagMatch) => Class::Authentication,
             Verdict::NoCandidate(_) => Class::RateLimit,

@@ -346,32 +346,41 @@ impl<'a> Attempts<'a> {
         self.phase = Phase::Over;
     }
 
+    /// Who is asked next. Where all are in cooldown and no other group can be asked, the one that
+    /// is back first.
     fn pick(
         &self,
         now: Instant,
         entropy: u64,
         view: &impl View,
     ) -> Result<&'a Member, NoCandidate> {
-        self.pick_without(&self.hop.excluded, now, entropy, view)
+        let scene = Scene { view, shape: self.ask.shape, now, entropy };
+        match self.pick_without(&self.hop.excluded, &scene) {
+            Err(NoCandidate::AllCooling(_)) if !self.has_elsewhere() => {
+                let narrow = self.narrow(&self.hop.excluded);
+                pick::least_bad(self.hop.group, self.table.settings(), &narrow, &scene)
+            }
+            picked => picked,
+        }
     }
 
+    /// Who is asked if it must be none of these.
     fn pick_without(
         &self,
         excluded: &[DeploymentIx],
-        now: Instant,
-        entropy: u64,
-        view: &impl View,
+        scene: &Scene<'_, impl View>,
     ) -> Result<&'a Member, NoCandidate> {
-        let shape = self.ask.shape;
-        let narrow = Narrow {
+        pick::pick(self.hop.group, self.table.settings(), &self.narrow(excluded), scene)
+    }
+
+    fn narrow<'n>(&'n self, excluded: &'n [DeploymentIx]) -> Narrow<'n> {
+        Narrow {
             only: self.hop.only,
             order: self.hop.order,
             tags: self.ask.tags,
             excluded,
             avoided: &self.hop.avoided,
-        };
-        let scene = Scene { view, shape, now, entropy };
-        pick::pick(self.hop.group, self.table.settings(), &narrow, &scene)
+        }
     }
 
     fn launch(
@@ -437,6 +446,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::cooldown::Rule;
     use super::super::table::Settings;
     use super::super::view::Vitals;
     use super::*;
@@ -447,7 +457,7 @@ mod tests {
 
     impl View for World {
         fn vitals(&self, of: DeploymentIx) -> Vitals {
-            Vitals { in_flight: 0, cooling_until: self.0.borrow().get(&of.0).copied() }
+            Vitals { cooling_until: self.0.borrow().get(&of.0).copied(), ..Vitals::default() }
         }
     }
 
@@ -665,8 +675,8 @@ mod tests {
 
     #[test]
     fn a_group_in_cooldown_is_passed_over_for_its_fallback() {
-        let settings =
-            Settings { fallbacks: vec![("a".into(), to(&["b"]))], ..Settings::default() };
+        let fallbacks = vec![("a".into(), to(&["b"]))];
+        let settings = Settings { fallbacks, cooldown: Some(Rule::LiteLlm), ..Settings::default() };
         let table = table(&[("a", 1), ("b", 1)], settings);
         let target = table.resolve("a").unwrap();
         let world = World::default();
@@ -677,6 +687,32 @@ mod tests {
         let (asked, _, verdict) = run(&table, ask(&target), &world, |_, _| Outcome::Committed);
         assert!(asked.is_empty());
         assert_eq!(verdict, Some(Verdict::NoCandidate(NoCandidate::AllCooling(until))));
+    }
+
+    /// Whom a request for `a` asks where all deployments are in cooldown, the first one longest.
+    #[track_caller]
+    fn check_panic(groups: &[(&str, u16)], fallbacks: &[(&str, &[&str])], want: &[u16]) {
+        let fallbacks = fallbacks.iter().map(|(from, names)| ((*from).into(), to(names))).collect();
+        let table = table(groups, Settings { fallbacks, num_retries: 1, ..Settings::default() });
+        let target = table.resolve("a").unwrap();
+        let world = World::default();
+        for at in 0..groups.iter().map(|(_, count)| count).sum() {
+            let pause = Duration::from_secs(60 - u64::from(at));
+            world.0.borrow_mut().insert(at, time::now() + pause);
+        }
+        let broken = |_, _| failed(Class::InternalServer, 500);
+        let (asked, _, verdict) = run(&table, ask(&target), &world, broken);
+        assert_eq!(asked, want);
+        assert!(matches!(verdict, Some(Verdict::Tried(..))), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_first_to_be_back_is_asked_where_no_group_is_left() {
+        check_panic(&[("a", 3)], &[], &[2, 1]);
+        check_panic(&[("a", 2), ("b", 2)], &[("a", &["b"])], &[3, 2]);
+        check_panic(&[("a", 2)], &[("a", &["missing"])], &[1, 0]);
+        check_panic(&[("a", 2), ("b", 2)], &[("a", &["b"]), ("b", &["a"])], &[3, 2]);
+        check_panic(&[("a", 2), ("b", 2), ("c", 2)], &[("a", &["b", "c"])], &[5, 4]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Action, Attempts, Hedge, Hedged, Late, Role};
 use crate::routing::hedge::{Across, After, Forgone, Mode};
 use crate::routing::latency::Bounds;
+use crate::routing::strategy::Scene;
 use crate::routing::table::Member;
 use crate::routing::view::View;
 
@@ -73,8 +74,9 @@ impl<'a> Attempts<'a> {
         let mut excluded = self.hop.excluded.clone();
         excluded.extend_from_slice(&self.hop.avoided);
         excluded.extend(self.hop.group.members.iter().filter(shares).map(|it| it.deployment));
+        let scene = Scene { view, shape: self.ask.shape, now, entropy };
         let second = self
-            .pick_without(&excluded, now, entropy, view)
+            .pick_without(&excluded, &scene)
             .map_err(|_| Forgone::NoCandidate)
             .and_then(|second| {
                 let in_time = self.has_time_for(second, now, view);

@@ -108,6 +108,18 @@ impl Strategy {
         }
     }
 
+    /// Whether it prefers others to who has failed, so that it would leave no call for a probe.
+    pub const fn shuns_failures(&self) -> bool {
+        match self {
+            Self::LowestLatency(_) => true,
+            Self::Cost
+            | Self::LeastBusy
+            | Self::SimpleShuffle
+            | Self::Usage(_)
+            | Self::UsageV2(_) => false,
+        }
+    }
+
     /// One of the candidates; `None` only where there are none.
     pub(super) fn choose<'g>(
         &self,

@@ -1,12 +1,13 @@
-//! Whether a failure takes its deployment out of traffic, and for how long.
+//! `LiteLLM`'s rule: a pause of fixed length after a share or a number of failures.
 //!
-//! The rules are `LiteLLM`'s (see the README for where they differ): failures are counted once per
-//! try, not once per request, and a wish of the provider is bounded.
+//! See the README for where it differs: failures are counted once per try, not once per request,
+//! and a wish of the provider is bounded.
 
 use std::time::Duration;
 
-use super::table::{Group, Member, Policy, Settings};
+use super::LONGEST_WISH;
 use crate::lexicon::{Class, Failure};
+use crate::routing::table::{Group, Member, Policy, Settings};
 
 /// What is known about a deployment besides the failure itself. Counts include that failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,8 +26,6 @@ pub struct Evidence {
 const FEWEST_TRIES: u32 = 5;
 /// The same for a deployment that stands alone, and then only if every try failed.
 const FEWEST_TRIES_ALONE: u32 = 1000;
-/// A provider that asks for more than this is asked again after it all the same.
-const LONGEST_WISH: Duration = Duration::from_secs(3600);
 
 /// How long the deployment gets no traffic; `None` leaves it in.
 pub fn judge(
@@ -97,7 +96,7 @@ fn trips_by_share(failure: &Failure, evidence: &Evidence, alone: bool) -> bool {
 }
 
 /// What a policy says about a class.
-pub(super) fn allowed(policy: &Policy, class: Class) -> Option<u32> {
+pub(in crate::routing) fn allowed(policy: &Policy, class: Class) -> Option<u32> {
     match class {
         Class::Authentication | Class::PermissionDenied => policy.authentication,
         Class::BadGateway => policy.bad_gateway.or(policy.internal_server),
@@ -115,9 +114,9 @@ pub(super) fn allowed(policy: &Policy, class: Class) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::RouteTable;
     use super::*;
     use crate::lexicon::{DeploymentIx, GroupIx, Substitute};
+    use crate::routing::RouteTable;
 
     struct Case {
         settings: Settings,

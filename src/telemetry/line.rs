@@ -251,7 +251,7 @@ mod tests {
                 "reasoning_tokens": 5,
                 "estimated": false,
                 "cost_usd": 0.000_012_5,
-                "hedge": "won", "hedge_cost_usd": 0.000003, "error.type": "rate_limit",
+                "hedge": "won", "hedge_cost_usd": 0.000_003, "error.type": "rate_limit",
             })
         );
     }

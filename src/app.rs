@@ -270,6 +270,8 @@ impl Sidecar {
         let mut work = JoinSet::new();
         let upkeep = control.clone();
         work.spawn(async move { upkeep.telemetry.upkeep().await });
+        let learner = control.clone();
+        work.spawn(async move { learner.stats.learn().await });
         work.spawn(client.prune());
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
@@ -394,15 +396,17 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
     telemetry.publish(&named);
     let members = snapshot.routes.groups().iter().flat_map(|group| &group.members);
     let members: HashMap<_, _> = members.map(|member| (member.deployment.at(), member)).collect();
-    let rows = stats.rows(snapshot.deployments.iter().enumerate().map(|(at, deployment)| {
+    let named = snapshot.deployments.iter().enumerate().map(|(at, deployment)| {
         let member = members.get(&at);
         stats::Named {
             id: &deployment.id,
+            group: &deployment.group,
             provider: deployment.vendor.prefix,
             budget_period: member.and_then(|it| Some(it.budget?.period)),
             provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
         }
-    }));
+    });
+    let rows = stats.rows(named, time::now());
     let limits = &snapshot.settings.limits;
     let limits = Limits {
         max_body_bytes: limits.max_body_bytes as u64,
@@ -480,6 +484,7 @@ impl Probe for Control {
             requests_in_flight: self.gateway.in_flight(),
             connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
             connections_opened: self.connections.opened(),
+            lessons_dropped: self.stats.lessons().dropped(),
             config: telemetry::Config {
                 generation: status.loaded_generation,
                 in_sync: status.in_sync,

@@ -9,6 +9,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 
 use super::head::Path;
+use super::lessons;
 use super::live::Live;
 use super::mock;
 use super::race::Won;
@@ -20,7 +21,7 @@ use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
-use crate::routing::{Launch, table::fill};
+use crate::routing::{Kind, Launch, Shape, table::fill};
 use crate::stats::{InFlight, Row};
 use crate::upstream::Answer;
 
@@ -69,6 +70,8 @@ pub(super) struct Served {
     pub first_token: Option<Duration>,
     /// What was asked, for an estimate where the provider tells no usage.
     pub prompt: Prompt,
+    /// Which calls its waits speak for.
+    pub kind: Kind,
 }
 
 /// A try that failed before anything was given to the client.
@@ -121,6 +124,7 @@ pub(super) struct Job<'a> {
     pub live: &'a Arc<Live>,
     pub call: &'a Call,
     pub headers: &'a HeaderMap,
+    pub shape: Shape,
 }
 
 /// A try that came to something.
@@ -155,6 +159,7 @@ impl Job<'_> {
             since,
             first_token: None,
             prompt: Prompt::of(self.call),
+            kind: self.shape.kind(),
         };
         if let Some(text) = &deployment.mock {
             let asked = launch.name.unwrap_or(&self.call.model);
@@ -173,11 +178,12 @@ impl Job<'_> {
     fn count(
         self,
         result: &mut Result<Won, Box<Refusal>>,
-        row: &Row,
+        row: &Arc<Row>,
         launch: &Launch<'_>,
         since: Instant,
     ) -> Option<TryEnd> {
         let now = time::now();
+        lessons::of_try(row, self, result, now.saturating_duration_since(since));
         match result {
             // Nobody was asked for it.
             Ok(Won::Mock(_)) => None,

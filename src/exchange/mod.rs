@@ -8,6 +8,7 @@
 mod attempt;
 mod head;
 mod hedging;
+mod lessons;
 mod live;
 mod mock;
 mod model_list;

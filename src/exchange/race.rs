@@ -49,8 +49,8 @@ pub(super) async fn race(
     let Some(mut attempts) = Attempts::new(&live.routes, ask) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
-    let job = Job { gateway, live, call, headers };
-    let mut tries = Tries::new(live, call, ledger);
+    let job = Job { gateway, live, call, headers, shape };
+    let mut tries = Tries::new(live, call, shape, ledger);
     let mut lost = Lost::default();
     loop {
         let (now, entropy) = (time::now(), fastrand::u64(..));

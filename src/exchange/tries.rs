@@ -12,19 +12,21 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::attempt::{Finished, Refusal, over};
+use super::lessons;
 use super::live::Live;
 use super::race::Won;
 use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, time};
 use crate::protocol::Call;
 use crate::routing::table::fill;
-use crate::routing::{Hedged, Launch, Role};
+use crate::routing::{Hedged, Launch, Role, Shape};
 
 /// The tries that run. Dropping it ends them at the wire.
 #[derive(Debug)]
 pub(super) struct Tries<'a, F> {
     live: &'a Arc<Live>,
     call: &'a Call,
+    shape: Shape,
     ledger: &'a mut Ledger,
     running: SmallVec<[Running<'a, F>; 2]>,
     /// Since when one runs without a break.
@@ -43,9 +45,14 @@ struct Running<'a, F> {
 }
 
 impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
-    pub(super) fn new(live: &'a Arc<Live>, call: &'a Call, ledger: &'a mut Ledger) -> Self {
-        let running = SmallVec::new();
-        Self { live, call, ledger, running, since: None, rest: TryEnd::Abandoned, hedge: None }
+    pub(super) fn new(
+        live: &'a Arc<Live>,
+        call: &'a Call,
+        shape: Shape,
+        ledger: &'a mut Ledger,
+    ) -> Self {
+        let (running, rest) = (SmallVec::new(), TryEnd::Abandoned);
+        Self { live, call, shape, ledger, running, since: None, rest, hedge: None }
     }
 
     /// Starts a try.
@@ -158,6 +165,9 @@ impl<F> Tries<'_, F> {
 impl<F> Drop for Tries<'_, F> {
     fn drop(&mut self) {
         for running in std::mem::take(&mut self.running) {
+            if let Some(row) = self.live.rows.get(running.launch.member.deployment) {
+                lessons::of_cut(row, self.call, self.shape, super::since(running.since));
+            }
             self.note_end(&running, Some(self.rest));
         }
     }

@@ -34,13 +34,14 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
 use crate::telemetry::{self, Scrape, Telemetry};
 use crate::upstream::{self, Client, Connections};
-use crate::{demo, listen, logs};
+use crate::{demo, exchange, listen, logs};
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Check(check) => self::check(&check),
         Command::Demo(demo) => with_runtime(run_demo(demo)),
+        Command::Explain(explain) => self::explain(&explain),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
     }
 }
@@ -81,6 +82,29 @@ fn check(check: &cli::Check) -> ExitCode {
         code = code.max(config::report::exit_code(&problems));
     }
     ExitCode::from(code)
+}
+
+/// What a request would meet if the sidecar had just begun.
+fn explain(explain: &cli::Explain) -> ExitCode {
+    let file = &explain.config;
+    let loaded = match config::load(file, &config::process_environment) {
+        Ok(loaded) => loaded,
+        Err(problems) => return complain(&listed(&file.display().to_string(), &problems)),
+    };
+    let now = time::now();
+    let live = live(loaded.snapshot, &StatsTable::new(now), &Telemetry::new(None));
+    let Some(explained) = live.explain(&explain.model, now) else {
+        let names = live.routes.listed().join(", ");
+        return complain(&format!(
+            "there is no model `{}` here; there are: {names}",
+            explain.model
+        ));
+    };
+    print(&match explain.format {
+        cli::Format::Json => format!("{explained:#}\n"),
+        cli::Format::Text => exchange::explain::as_table(&explained),
+    });
+    ExitCode::SUCCESS
 }
 
 /// What is served, from where, and to whom.
@@ -450,10 +474,16 @@ async fn serve_admin(listeners: Vec<TcpListener>, control: Arc<Control>) {
 }
 
 fn answer_admin(request: &Request<Incoming>, control: &Control) -> Response<Full<bytes::Bytes>> {
-    admin::answer(request.method(), request.uri().path(), control)
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    admin::answer(request.method(), target, control)
 }
 
 impl Probe for Control {
+    fn explain(&self, model: &str) -> Option<String> {
+        let explained = self.gateway.live().explain(model, time::now())?;
+        Some(explained.to_string())
+    }
+
     fn status(&self) -> admin::Status {
         let status = self.status.borrow();
         let draining = self.draining.load(Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //! provider is [`crate::provider`]'s.
 
 mod attempt;
+pub mod explain;
 mod head;
 mod hedging;
 mod lessons;

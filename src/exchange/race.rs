@@ -97,7 +97,7 @@ impl Won {
 
 /// What a name stands for; a bare model name is also looked for under its provider's prefix, as
 /// a wildcard such as `openai/*` names it.
-fn resolve(live: &Live, model: &str) -> Option<Resolved> {
+pub(super) fn resolve(live: &Live, model: &str) -> Option<Resolved> {
     live.routes.resolve(model).or_else(|| {
         let prefix = crate::provider::infer(model)?;
         live.routes.resolve(&format!("{prefix}/{model}"))

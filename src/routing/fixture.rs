@@ -37,6 +37,10 @@ impl World {
         self.vitals.insert(of, Vitals { in_flight, cooling_until: None });
     }
 
+    pub(super) fn set_cooling(&mut self, of: u16, until: Instant) {
+        self.vitals.insert(of, Vitals { in_flight: 0, cooling_until: Some(until) });
+    }
+
     pub(super) fn set_used(&mut self, of: u16, used: Used) {
         self.used.insert(of, used);
     }

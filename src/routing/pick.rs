@@ -65,27 +65,61 @@ pub fn pick<'g>(
         return alone(member, group, settings, narrow, scene);
     }
     let mut left: Candidates<'g> = group.members.iter().collect();
-    by_cooldown(&mut left, group, scene)?;
-    by_limit(&mut left, |member| budget::exceeded(member, scene.view, scene.now))?;
+    sift(&mut left, group, settings, narrow, scene, |_, _| ())?;
+    group.strategy.choose(&left, scene).ok_or(NoCandidate::Exhausted)
+}
+
+/// What takes candidates away, whatever the request has tried before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filter {
+    Budget,
+    Cooldown,
+    Limits,
+    Order,
+    Room,
+    Tags,
+}
+
+/// Leaves those who may be asked. Tells who is left after each filter, also where that is nobody.
+pub(super) fn sift<'g>(
+    left: &mut Candidates<'g>,
+    group: &'g Group,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+    mut after: impl FnMut(Filter, &Candidates<'g>),
+) -> Result<(), NoCandidate> {
+    let done = by_cooldown(left, group, scene);
+    after(Filter::Cooldown, left);
+    done?;
+    let done = by_limit(left, |member| budget::exceeded(member, scene.view, scene.now));
+    after(Filter::Budget, left);
+    done?;
     if settings.enable_tag_filtering {
-        by_tags(&mut left, settings, narrow.tags)?;
+        let done = by_tags(left, settings, narrow.tags);
+        after(Filter::Tags, left);
+        done?;
     }
-    by_order(&mut left, narrow.order);
+    by_order(left, narrow.order);
+    after(Filter::Order, left);
     left.retain(|member| !narrow.excluded.contains(&member.deployment));
     if left.is_empty() {
         return Err(NoCandidate::Exhausted);
     }
     left.retain(|member| has_room(member, scene.view));
+    after(Filter::Room, left);
     if left.is_empty() {
         return Err(NoCandidate::AllBusy);
     }
-    if settings.minds_limits() {
-        by_limit(&mut left, |member| limit::exceeded(member, scene))?;
+    if settings.minds_limits(&group.strategy) {
+        let done = by_limit(left, |member| limit::exceeded(member, scene));
+        after(Filter::Limits, left);
+        done?;
     }
     if left.iter().any(|member| !narrow.avoided.contains(&member.deployment)) {
         left.retain(|member| !narrow.avoided.contains(&member.deployment));
     }
-    settings.strategy.choose(&left, scene).ok_or(NoCandidate::Exhausted)
+    Ok(())
 }
 
 /// A deployment that was asked for by its id.
@@ -121,7 +155,7 @@ fn alone<'g>(
     if !has_room(member, scene.view) {
         return Err(NoCandidate::AllBusy);
     }
-    let limited = settings.minds_limits();
+    let limited = settings.minds_limits(&group.strategy);
     within(member, limited.then(|| limit::exceeded(member, scene)).flatten())
 }
 

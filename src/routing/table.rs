@@ -144,8 +144,10 @@ pub struct Settings {
     pub enable_tag_filtering: bool,
     /// `tag_filtering_match_any`; true by default.
     pub tag_filtering_match_any: bool,
-    /// `routing_strategy` and `routing_strategy_args`.
+    /// `routing_strategy` and `routing_strategy_args`, or `pillion.routing.strategy`.
     pub strategy: Strategy,
+    /// Of groups that have another one.
+    pub group_strategies: BTreeMap<Box<str>, Strategy>,
     /// `enforce_model_rate_limits` among `optional_pre_call_checks`; by default they are shares.
     pub rates: Rates,
     /// `provider_budget_config`, by the prefix of the provider.
@@ -170,9 +172,9 @@ pub enum Rates {
 }
 
 impl Settings {
-    /// Whether `rpm` and `tpm` are limits, and not shares alone.
-    pub const fn minds_limits(&self) -> bool {
-        matches!(self.rates, Rates::Limits) || self.strategy.minds_limits()
+    /// Whether `rpm` and `tpm` are limits under this strategy, and not shares alone.
+    pub const fn minds_limits(&self, strategy: &Strategy) -> bool {
+        matches!(self.rates, Rates::Limits) || strategy.minds_limits()
     }
 }
 
@@ -197,6 +199,7 @@ impl Default for Settings {
             enable_tag_filtering: false,
             tag_filtering_match_any: true,
             strategy: Strategy::default(),
+            group_strategies: BTreeMap::new(),
             rates: Rates::default(),
             provider_budgets: BTreeMap::new(),
             hedge: hedge::Settings::default(),
@@ -225,6 +228,8 @@ pub struct Group {
     pub content_policy_fallbacks: Option<Vec<Substitute>>,
     /// How often which failure is retried.
     pub retry_policy: Option<Policy>,
+    /// Who of its deployments is asked.
+    pub strategy: Strategy,
     /// When a second try is made for one that is late.
     pub hedge: hedge::Settings,
     /// Whether the name is a pattern.
@@ -265,8 +270,7 @@ impl RouteTable {
             patterns: Vec::new(),
             groups: Vec::new(),
             hidden: Vec::new(),
-            weighs_prompts: settings.strategy.weighs_prompts()
-                || settings.minds_limits() && entries.iter().any(|(.., it)| it.tpm.is_some()),
+            weighs_prompts: false,
             settings,
         };
         for (name, id, member) in entries {
@@ -281,6 +285,11 @@ impl RouteTable {
             group.orders.sort_unstable();
             group.orders.dedup();
         }
+        table.weighs_prompts = table.groups.iter().any(|group| {
+            group.strategy.weighs_prompts()
+                || table.settings.minds_limits(&group.strategy)
+                    && group.members.iter().any(|member| member.tpm.is_some())
+        });
         table.sort_patterns();
         table.add_aliases();
         table
@@ -354,6 +363,7 @@ impl RouteTable {
                 .get(name)
                 .or(settings.retry_policy.as_ref())
                 .cloned(),
+            strategy: *settings.group_strategies.get(name).unwrap_or(&settings.strategy),
             hedge: settings.group_hedges.get(name).unwrap_or(&settings.hedge).clone(),
             wildcard: name.contains('*'),
         });

@@ -72,6 +72,12 @@ impl Kind {
     /// How many kinds there are.
     pub const COUNT: usize = 2 * Effort::COUNT;
 
+    /// All kinds, in the order of their positions.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let both = |effort| [false, true].map(|stream| Self { stream, effort });
+        Effort::ALL.into_iter().flat_map(both)
+    }
+
     /// The position in tables by kind.
     pub const fn at(self) -> usize {
         self.effort as usize * 2 + self.stream as usize
@@ -93,7 +99,10 @@ pub enum Effort {
 }
 
 impl Effort {
-    const COUNT: usize = Self::High as usize + 1;
+    const COUNT: usize = Self::ALL.len();
+
+    /// All of them, from the least.
+    const ALL: [Self; 4] = [Self::Unset, Self::Low, Self::Medium, Self::High];
 
     /// The effort by its name in OpenAI's API; a name that nobody knows is the highest.
     pub fn named(name: &str) -> Self {

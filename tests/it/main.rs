@@ -3,6 +3,7 @@
 mod blame;
 mod departure;
 mod layers;
+mod learning;
 mod limits;
 mod pace;
 mod readme;

@@ -5,13 +5,15 @@
 //! not. A score is a product of terms, seconds times factors around 1, and every term is handed
 //! out, so that a choice can be explained.
 //!
-//! Pure numbers in, an index out. What the fleet knows enters as [`FleetLoad`], and without it
+//! Pure numbers in, an index out; [`candidates`] reads the numbers off the members of a group. What the fleet knows enters as [`FleetLoad`], and without it
 //! the sidecar's own requests are all there is.
 
 use smallvec::SmallVec;
 
 use super::super::chance::unit;
-use super::super::view::Outlook;
+use super::super::table::Member;
+use super::super::view::{Outlook, View};
+use super::{Candidates, Scene};
 
 /// How sharply the better one is preferred: twice as good is taken 256 times of 257. Lower is
 /// smoother and slower to leave a deployment that became slow.
@@ -117,6 +119,29 @@ pub struct Choice {
     pub explored: bool,
     /// What the choice was made by.
     pub scores: Scores,
+}
+
+/// The members as they are scored.
+pub(in crate::routing) fn candidates(
+    left: &Candidates<'_>,
+    view: &impl View,
+) -> SmallVec<[Candidate; 8]> {
+    let weighted = left.iter().any(|member| member.weight.is_some());
+    let of = |member: &&Member| Candidate {
+        weight: member.weight.unwrap_or(if weighted { 0.0 } else { 1.0 }),
+        in_flight: view.vitals(member.deployment).in_flight,
+        ..Candidate::new(view.outlook(member.deployment))
+    };
+    left.iter().map(of).collect()
+}
+
+/// `adaptive`: one of the members.
+pub(in crate::routing) fn choose_member<'g>(
+    left: &Candidates<'g>,
+    scene: &Scene<'_, impl View>,
+) -> Option<&'g Member> {
+    let choice = choose(&candidates(left, scene.view), scene.shape.length, scene.entropy)?;
+    left.get(choice.index).copied()
 }
 
 /// Chooses one; `None` where there are none.

@@ -48,7 +48,10 @@ impl Live {
             let forecast = self.rows.forecast(at, kind)?;
             let shape = Shape { stream: kind.stream, effort: kind.effort, ..Shape::default() };
             let longest = timeout(self.routes.settings(), one.member, shape);
-            Some(told(&forecast, kind, &group.hedge, longest))
+            let mut told = told(&forecast, kind, &group.hedge, longest);
+            let pace = self.rows.get(at).and_then(|row| row.pace(kind));
+            told["seconds_per_token"] = json!(pace.map(|pace| rounded(pace.as_secs_f64())));
+            Some(told)
         });
         json!({
             "deployment": deployment.map_or("", |it| &*it.id),

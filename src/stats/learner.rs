@@ -149,7 +149,8 @@ impl Learner {
             let common = self.groups.get(&**row.learning.group());
             let forecasts = pupil.forecasts(row.learning.forecasts(), all, common, now);
             let outlook = Outlook { age, ..pupil.outlook(common, now) };
-            row.learning.publish(Taught { forecasts, outlook });
+            let paces = pupil.paces();
+            row.learning.publish(Taught { forecasts, paces, outlook });
             pupil.heard = [false; Kind::COUNT];
             pupil.outlook_at = now;
         }
@@ -200,6 +201,11 @@ impl Pupil {
             }
         }
         before
+    }
+
+    fn paces(&self) -> ByKind<Option<Duration>> {
+        let of = |at: usize| self.models.get(at)?.as_ref()?.time_per_token();
+        std::array::from_fn(of)
     }
 
     fn outlook(&self, common: Option<&Common>, now: Instant) -> Outlook {
@@ -333,6 +339,18 @@ mod tests {
         check(expected(&rows, SECOND, WHOLE), 9.0, 0.1);
         assert_eq!(rows.forecast(FIRST, WHOLE), None);
         check(rows.forecast(FIRST, STREAM).unwrap().samples(), 100.0, 0.01);
+    }
+
+    #[test]
+    fn the_pace_of_streams_is_told_by_kind() {
+        let mut school = School::new();
+        let rows = school.rows(&["a"]);
+        let row = rows.get(FIRST).unwrap();
+        row.tell(STREAM, What::Pace { tokens: 100, took: Duration::from_secs(1) });
+        row.tell(STREAM, What::Pace { tokens: 300, took: Duration::from_secs(5) });
+        school.round(ROUND);
+        assert_eq!(row.pace(STREAM), Some(Duration::from_millis(15)));
+        assert_eq!(row.pace(WHOLE), None);
     }
 
     #[test]

@@ -301,6 +301,11 @@ impl Row {
         (before < until).then_some(pause)
     }
 
+    /// What a token of a stream takes after the first; `None` where nobody has seen one.
+    pub fn pace(&self, kind: Kind) -> Option<Duration> {
+        self.learning.pace(kind)
+    }
+
     /// Ends a cooldown.
     pub fn warm_up(&self) {
         self.cooling_until.store(0, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What was learned about a deployment, as requests read it: published whole, read without waiting.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -14,6 +14,8 @@ use crate::routing::{Kind, Outlook};
 pub(super) struct Taught {
     /// By the position of the kind of call; `None` where there was none yet.
     pub(super) forecasts: [Option<Arc<Forecast>>; Kind::COUNT],
+    /// What a token of a stream takes after the first, likewise.
+    pub(super) paces: [Option<Duration>; Kind::COUNT],
     /// Of all kinds together.
     pub(super) outlook: Outlook,
 }
@@ -58,6 +60,10 @@ impl Learning {
 
     pub(super) fn forecast(&self, kind: Kind) -> Option<Arc<Forecast>> {
         self.taught.load().forecasts.get(kind.at())?.clone()
+    }
+
+    pub(super) fn pace(&self, kind: Kind) -> Option<Duration> {
+        self.taught.load().paces.get(kind.at()).copied()?
     }
 
     pub(super) fn forecasts(&self) -> [Option<Arc<Forecast>>; Kind::COUNT] {

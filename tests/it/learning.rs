@@ -114,6 +114,29 @@ async fn adaptive_leaves_the_slow_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pace_of_a_stream_is_learned_when_it_ends() {
+    let steady = Upstream::start(move |_| {
+        serve(move |_| {
+            let mut steps = chat::stream(3);
+            steps.insert(2, Step::Pause(SLOW));
+            steps
+        })
+    })
+    .await;
+    let text = String::from("router_settings: {num_retries: 0}\nmodel_list:\n")
+        + &deployment("gpt", "d", &steady.base(), "");
+    let sidecar = Start::with(text).ready().await;
+    assert!(sidecar.ask(chat::streamed("gpt")).await.is_done());
+    let pace = until("a pace", async || {
+        forecast(&sidecar, "gpt", true, 0.9).await["seconds_per_token"].as_f64()
+    })
+    .await;
+    // The usage that it tells has 5 tokens; the first ends the wait.
+    assert!(pace >= SLOW.as_secs_f64() / 4.0, "{pace}");
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_are_learned_too() {
     let body = "{\"error\":{\"message\":\"down\"}}";
     let broken = Upstream::start(move |_| serve(move |_| vec![send(chat::json(500, body))])).await;

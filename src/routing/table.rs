@@ -480,6 +480,21 @@ mod tests {
     }
 
     #[test]
+    fn a_group_may_have_a_strategy_of_its_own() {
+        let usage = Strategy::Usage(crate::routing::strategy::Usage::default());
+        let group_strategies = [("b".into(), usage)].into();
+        let settings = Settings { group_strategies, ..Settings::default() };
+        let entry = |at: u16, group: &str| {
+            (group.into(), format!("{at}").into(), Member::new(DeploymentIx(at)))
+        };
+        let table = RouteTable::build(vec![entry(0, "a"), entry(1, "b")], settings.clone());
+        let names: Vec<_> = table.groups().iter().map(|group| group.strategy.name()).collect();
+        assert_eq!(names, ["simple-shuffle", "usage-based-routing"]);
+        assert!(table.weighs_prompts());
+        assert!(!RouteTable::build(vec![entry(0, "a")], settings).weighs_prompts());
+    }
+
+    #[test]
     fn exact_names_win_over_patterns_and_long_patterns_over_short() {
         let names = ["*", "openai/*", "openai/gpt-*", "openai/gpt-4o"];
         check(&names, "openai/gpt-4o", Some(("openai/gpt-4o", &[])));

@@ -131,8 +131,8 @@ async fn the_pace_of_a_stream_is_learned_when_it_ends() {
         forecast(&sidecar, "gpt", true, 0.9).await["seconds_per_token"].as_f64()
     })
     .await;
-    // The usage that it tells has 5 tokens; the first ends the wait.
-    assert!(pace >= SLOW.as_secs_f64() / 4.0, "{pace}");
+    // Its answer has three tokens, and the first of them ends the wait.
+    assert!(pace >= SLOW.as_secs_f64() / 2.0, "{pace}");
     sidecar.stop().await;
 }
 

@@ -302,6 +302,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::routing::fixture::{World, members};
 
     const PROMPT: u32 = 900;
 
@@ -392,6 +393,21 @@ mod tests {
         check(&[loaded(19.0, 0.0), loaded(9.0, 0.0)], &[0.009, 0.991]);
         check(&[loaded(19.0, 60.0), loaded(9.0, 60.0)], &[0.5, 0.5]);
         check(&[loaded(19.0, 0.0), known(0.5)], &[0.5, 0.5]);
+    }
+
+    #[test]
+    fn members_are_scored_by_their_weight_and_what_runs_there() {
+        let mut world = World::default();
+        world.set_busy(0, 3);
+        let mut all = members(2);
+        let read = |all: &[Member]| -> Vec<_> {
+            let candidates = candidates(&all.iter().collect(), &world);
+            candidates.iter().map(|one| (one.in_flight, one.weight.to_bits())).collect()
+        };
+        let one = 1f64.to_bits();
+        assert_eq!(read(&all), [(3, one), (0, one)]);
+        all[1].weight = Some(2.0);
+        assert_eq!(read(&all), [(3, 0), (0, 2f64.to_bits())]);
     }
 
     #[test]

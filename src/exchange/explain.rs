@@ -48,10 +48,8 @@ impl Live {
             let forecast = self.rows.forecast(at, kind)?;
             let shape = Shape { stream: kind.stream, effort: kind.effort, ..Shape::default() };
             let longest = timeout(self.routes.settings(), one.member, shape);
-            let mut told = told(&forecast, kind, &group.hedge, longest);
             let pace = self.rows.get(at).and_then(|row| row.pace(kind));
-            told["seconds_per_token"] = json!(pace.map(|pace| rounded(pace.as_secs_f64())));
-            Some(told)
+            Some(told(&forecast, pace, kind, &group.hedge, longest))
         });
         json!({
             "deployment": deployment.map_or("", |it| &*it.id),
@@ -112,7 +110,13 @@ fn outlook(outlook: &Outlook) -> Value {
     })
 }
 
-fn told(forecast: &Forecast, kind: Kind, hedge: &hedge::Settings, longest: Duration) -> Value {
+fn told(
+    forecast: &Forecast,
+    pace: Option<Duration>,
+    kind: Kind,
+    hedge: &hedge::Settings,
+    longest: Duration,
+) -> Value {
     let enough = forecast.samples() >= f64::from(hedge.min_samples);
     let late = match hedge.after {
         After::Delay(delay) => Some(delay),
@@ -131,6 +135,7 @@ fn told(forecast: &Forecast, kind: Kind, hedge: &hedge::Settings, longest: Durat
         "effort": effort,
         "samples": rounded(forecast.samples()),
         "expected_seconds": rounded(forecast.expected(REFERENCE_TOKENS).as_secs_f64()),
+        "seconds_per_token": pace.map(|pace| rounded(pace.as_secs_f64())),
         "hedge_after_seconds": late.map(|late| rounded(late.as_secs_f64())),
     })
 }

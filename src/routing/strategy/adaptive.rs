@@ -5,8 +5,8 @@
 //! not. A score is a product of terms, seconds times factors around 1, and every term is handed
 //! out, so that a choice can be explained.
 //!
-//! Pure numbers in, an index out; [`candidates`] reads the numbers off the members of a group. What the fleet knows enters as [`FleetLoad`], and without it
-//! the sidecar's own requests are all there is.
+//! Pure numbers in, an index out; they are read off the members of a group beside it. What the
+//! fleet knows enters as [`FleetLoad`], and without it the sidecar's own requests are all there is.
 
 use smallvec::SmallVec;
 

@@ -27,6 +27,8 @@ const GROUP_HOLDS: Duration = Duration::from_secs(5);
 /// it takes the thread of the requests no more than a millisecond or two.
 const MOST_STALE: usize = 32;
 const MOST_GROUPS: usize = 8;
+/// Providers count in windows or buckets of a minute.
+const REFILL: Duration = Duration::from_secs(60);
 /// Who has been there for so long is not new.
 const LONG_AGO: Duration = Duration::from_secs(60);
 
@@ -59,11 +61,28 @@ pub(super) struct Learner {
 struct Pupil {
     row: Weak<Row>,
     models: ByKind<Option<Box<Model>>>,
+    /// What its provider said of its limits, and when.
+    quota: Option<(Quota, Instant)>,
     /// Which kinds have news.
     heard: ByKind<bool>,
     /// When its outlook and its forecasts were published last.
     outlook_at: Instant,
     forecasts_at: Instant,
+}
+
+/// What is left of a provider's limits, from 0 to 1, and how many tokens it takes.
+#[derive(Debug, Clone, Copy)]
+struct Quota {
+    left: f32,
+    tokens: Option<u32>,
+}
+
+impl Quota {
+    /// What is left after so long: limits refill evenly, within a minute.
+    fn left_after(self, elapsed: Duration) -> f32 {
+        let refilled = elapsed.as_secs_f32() / REFILL.as_secs_f32();
+        (self.left + refilled).min(1.0)
+    }
 }
 
 /// What the members of a group have in common.
@@ -162,6 +181,7 @@ impl Pupil {
         Self {
             row: Arc::downgrade(row),
             models: [const { None }; Kind::COUNT],
+            quota: None,
             heard: [false; Kind::COUNT],
             outlook_at: now,
             forecasts_at: now,
@@ -174,9 +194,14 @@ impl Pupil {
             return;
         };
         *heard = true;
+        if let What::Quota { left, tokens } = lesson.what {
+            self.quota = Some((Quota { left: f32::from(left) / 1_000.0, tokens }, now));
+            return;
+        }
         let model = model.get_or_insert_with(|| Box::new(Model::new(now)));
         match lesson.what {
             What::Failed { retry_after } => model.fail(retry_after, now),
+            What::Quota { .. } => {}
             What::Pace { tokens, took } => model.learn_pace(tokens, took, now),
             What::Waited { length, waited, seen } => {
                 model.learn(&Sample { prompt_tokens: length, waited, seen }, prior, now);
@@ -211,7 +236,13 @@ impl Pupil {
     fn outlook(&self, common: Option<&Common>, now: Instant) -> Outlook {
         let factor = |at: usize| common.and_then(|it| it.factors.get(at)).copied().unwrap_or(1.0);
         let models = self.models.iter().enumerate();
-        Model::joint_outlook(models.filter_map(|(at, it)| Some((&**it.as_ref()?, factor(at)))), now)
+        let models = models.filter_map(|(at, it)| Some((&**it.as_ref()?, factor(at))));
+        let mut outlook = Model::joint_outlook(models, now);
+        if let Some((quota, told)) = self.quota {
+            outlook.quota_left = quota.left_after(now.saturating_duration_since(told));
+            outlook.capacity = quota.tokens.map(single);
+        }
+        outlook
     }
 }
 
@@ -240,6 +271,11 @@ impl Common {
         };
         Self { as_of: now, priors, factors: waits.map(factor) }
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a limit is a round number")]
+fn single(tokens: u32) -> f32 {
+    tokens as f32
 }
 
 fn address(row: &Arc<Row>) -> usize {
@@ -398,6 +434,22 @@ mod tests {
         let (first, second) = (rows.outlook(FIRST).latency, rows.outlook(SECOND).latency);
         check(first, second.into(), 0.1);
         check(first, 0.5, 0.1);
+    }
+
+    #[test]
+    fn what_is_left_of_a_limit_refills_within_a_minute() {
+        let mut school = School::new();
+        let rows = school.rows(&["a"]);
+        let tokens = Some(200_000);
+        rows.get(FIRST).unwrap().tell(STREAM, What::Quota { left: 50, tokens });
+        school.round(ROUND);
+        check(rows.outlook(FIRST).quota_left, 0.05, 0.01);
+        assert_eq!(rows.outlook(FIRST).capacity, Some(200_000.0));
+        assert_eq!(rows.forecast(FIRST, STREAM), None);
+        school.round(Duration::from_secs(30));
+        check(rows.outlook(FIRST).quota_left, 0.55, 0.01);
+        school.round(Duration::from_secs(40));
+        check(rows.outlook(FIRST).quota_left, 1.0, 0.001);
     }
 
     #[test]

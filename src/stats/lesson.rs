@@ -39,6 +39,13 @@ pub enum What {
         /// How long they took.
         took: Duration,
     },
+    /// What its provider says is left of its limits.
+    Quota {
+        /// Of the limit of which the least is left, in thousandths.
+        left: u16,
+        /// How many tokens the provider takes in its window.
+        tokens: Option<u32>,
+    },
     /// It was waited for.
     Waited {
         /// The length of the prompt, as [`Shape::length`](crate::routing::Shape::length) has it.

@@ -137,6 +137,28 @@ async fn the_pace_of_a_stream_is_learned_when_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_limit_is_read_from_answers() {
+    let limits = "\r\nx-ratelimit-limit-tokens: 30000\r\nx-ratelimit-remaining-tokens: 600\r\n\r\n";
+    let answer = chat::whole("hello").replacen("\r\n\r\n", limits, 1);
+    let scarce = Upstream::start(move |_| {
+        let answer = answer.clone();
+        serve(move |_| vec![send(answer.clone())])
+    })
+    .await;
+    let text = String::from("router_settings: {num_retries: 0}\nmodel_list:\n")
+        + &deployment("gpt", "d", &scarce.base(), "");
+    let sidecar = Start::with(text).ready().await;
+    assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 200);
+    until("a limit that is nearly used up", async || {
+        let explained = explained(&sidecar, "gpt").await;
+        let left = explained["candidates"][0]["outlook"]["quota_left"].as_f64()?;
+        ((0.02..0.5).contains(&left)).then_some(())
+    })
+    .await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_are_learned_too() {
     let body = "{\"error\":{\"message\":\"down\"}}";
     let broken = Upstream::start(move |_| serve(move |_| vec![send(chat::json(500, body))])).await;

@@ -64,15 +64,7 @@ pub fn explain<'g>(
         left.clear();
     }
     let chances = chances(group.strategy, &left, scene);
-    let scores = match group.strategy {
-        Strategy::Adaptive => adaptive::score(&adaptive::candidates(&left, scene.view)),
-        Strategy::Cost
-        | Strategy::LeastBusy
-        | Strategy::LowestLatency(_)
-        | Strategy::SimpleShuffle
-        | Strategy::Usage(_)
-        | Strategy::UsageV2(_) => adaptive::Scores::new(),
-    };
+    let scores = scores(group.strategy, &left, scene.view);
     let considered = group.members.iter().map(|member| {
         let at = left.iter().position(|other| std::ptr::eq(*other, member));
         let filter = lost.iter().find(|(other, _)| std::ptr::eq(*other, member));
@@ -84,6 +76,19 @@ pub fn explain<'g>(
         }
     });
     considered.collect()
+}
+
+/// None but of an adaptive choice.
+fn scores(strategy: Strategy, left: &Candidates<'_>, view: &impl View) -> adaptive::Scores {
+    match strategy {
+        Strategy::Adaptive => adaptive::score(&adaptive::candidates(left, view)),
+        Strategy::Cost
+        | Strategy::LeastBusy
+        | Strategy::LowestLatency(_)
+        | Strategy::SimpleShuffle
+        | Strategy::Usage(_)
+        | Strategy::UsageV2(_) => adaptive::Scores::new(),
+    }
 }
 
 fn reason(filter: Filter, member: &Member, scene: &Scene<'_, impl View>) -> Dropped {

@@ -4,6 +4,7 @@
 //! `cargo bench --bench micro`, with a filter such as `splice` behind `--`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use divan::counter::{BytesCount, ItemsCount};
@@ -12,9 +13,11 @@ use pillion::lexicon::{DeploymentIx, time};
 use pillion::protocol::sse::Framer;
 use pillion::protocol::watch::Watch;
 use pillion::protocol::{Edits, Endpoint, Fields, name};
+use pillion::routing::latency::Seen;
 use pillion::routing::{
-    Action, Ask, Attempts, Member, Resolved, RouteTable, Settings, Shape, View, Vitals,
+    Action, Ask, Attempts, Kind, Member, Resolved, RouteTable, Settings, Shape, View, Vitals,
 };
+use pillion::stats::{Named, StatsTable, What};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -199,6 +202,27 @@ fn decide(bencher: Bencher<'_, '_>, deployments: u16) {
             Action::Launch(launch) => launch.member.deployment,
             Action::Fail(_) | Action::Late(_) | Action::Wait(_) => panic!("somebody is free"),
         }
+    });
+}
+
+/// Telling the learner what a try has shown, and taking it off the queue again.
+#[divan::bench]
+fn lesson(bencher: Bencher<'_, '_>) {
+    let table = StatsTable::new(time::now());
+    let named = Named {
+        id: "west",
+        group: "fast",
+        provider: "openai",
+        budget_period: None,
+        provider_budget_period: None,
+    };
+    let rows = table.rows([named].into_iter(), time::now());
+    let row = rows.get(DeploymentIx(0)).expect("it was named");
+    let waited = Duration::from_millis(700);
+    bencher.bench_local(|| {
+        let what = What::Waited { length: 900, waited, seen: Seen::Answered };
+        row.tell(black_box(Kind::default()), black_box(what));
+        table.lessons().take()
     });
 }
 

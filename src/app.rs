@@ -33,13 +33,14 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
 use crate::telemetry::{self, Scrape, Telemetry};
 use crate::upstream::{self, Client, Connections};
-use crate::{demo, listen, logs};
+use crate::{demo, exchange, listen, logs};
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Check(check) => self::check(&check),
         Command::Demo(demo) => with_runtime(run_demo(demo)),
+        Command::Explain(explain) => self::explain(&explain),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
     }
 }
@@ -80,6 +81,29 @@ fn check(check: &cli::Check) -> ExitCode {
         code = code.max(config::report::exit_code(&problems));
     }
     ExitCode::from(code)
+}
+
+/// What a request would meet if the sidecar had just begun.
+fn explain(explain: &cli::Explain) -> ExitCode {
+    let file = &explain.config;
+    let loaded = match config::load(file, &config::process_environment) {
+        Ok(loaded) => loaded,
+        Err(problems) => return complain(&listed(&file.display().to_string(), &problems)),
+    };
+    let now = time::now();
+    let live = live(loaded.snapshot, &StatsTable::new(now), &Telemetry::new(None));
+    let Some(explained) = live.explain(&explain.model, now) else {
+        let names = live.routes.listed().join(", ");
+        return complain(&format!(
+            "there is no model `{}` here; there are: {names}",
+            explain.model
+        ));
+    };
+    print(&match explain.format {
+        cli::Format::Json => format!("{explained:#}\n"),
+        cli::Format::Text => exchange::explain::as_table(&explained),
+    });
+    ExitCode::SUCCESS
 }
 
 /// What is served, from where, and to whom.
@@ -269,6 +293,8 @@ impl Sidecar {
         let mut work = JoinSet::new();
         let upkeep = control.clone();
         work.spawn(async move { upkeep.telemetry.upkeep().await });
+        let learner = control.clone();
+        work.spawn(async move { learner.stats.learn().await });
         work.spawn(client.prune());
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
@@ -393,15 +419,17 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
     telemetry.publish(&named);
     let members = snapshot.routes.groups().iter().flat_map(|group| &group.members);
     let members: HashMap<_, _> = members.map(|member| (member.deployment.at(), member)).collect();
-    let rows = stats.rows(snapshot.deployments.iter().enumerate().map(|(at, deployment)| {
+    let named = snapshot.deployments.iter().enumerate().map(|(at, deployment)| {
         let member = members.get(&at);
         stats::Named {
             id: &deployment.id,
+            group: &deployment.group,
             provider: deployment.vendor.prefix,
             budget_period: member.and_then(|it| Some(it.budget?.period)),
             provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
         }
-    }));
+    });
+    let rows = stats.rows(named, time::now());
     let limits = &snapshot.settings.limits;
     let limits = Limits {
         max_body_bytes: limits.max_body_bytes as u64,
@@ -445,10 +473,16 @@ async fn serve_admin(listeners: Vec<TcpListener>, control: Arc<Control>) {
 }
 
 fn answer_admin(request: &Request<Incoming>, control: &Control) -> Response<Full<bytes::Bytes>> {
-    admin::answer(request.method(), request.uri().path(), control)
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    admin::answer(request.method(), target, control)
 }
 
 impl Probe for Control {
+    fn explain(&self, model: &str) -> Option<String> {
+        let explained = self.gateway.live().explain(model, time::now())?;
+        Some(explained.to_string())
+    }
+
     fn status(&self) -> admin::Status {
         let status = self.status.borrow();
         let draining = self.draining.load(Ordering::Relaxed);
@@ -481,6 +515,7 @@ impl Probe for Control {
             requests_in_flight: self.gateway.in_flight(),
             connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
             connections_opened: self.connections.opened(),
+            lessons_dropped: self.stats.lessons().dropped(),
             config: telemetry::Config {
                 generation: status.loaded_generation,
                 in_sync: status.in_sync,

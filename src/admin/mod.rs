@@ -17,6 +17,8 @@ pub trait Probe {
     fn status(&self) -> Status;
     /// The metrics, in Prometheus's text format.
     fn metrics(&self) -> String;
+    /// What would become of a request for a model, as JSON; `None` where there is no such model.
+    fn explain(&self, model: &str) -> Option<String>;
 }
 
 /// Where a sidecar is in its life.
@@ -59,8 +61,9 @@ pub struct Status {
 }
 
 /// What can be asked: the path, another name for it, and what it says.
-const PAGES: [(&str, Option<&str>, Page, &str); 5] = [
+const PAGES: [(&str, Option<&str>, Page, &str); 6] = [
     ("/", None, Page::Index, "this list"),
+    ("/explain", None, Page::Explain, "?model=NAME: who would be asked, and why, as JSON"),
     ("/health/live", Some("/livez"), Page::Live, "200 while the process answers"),
     (
         "/health/ready",
@@ -79,6 +82,7 @@ const PAGES: [(&str, Option<&str>, Page, &str); 5] = [
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page {
+    Explain,
     Index,
     Live,
     Metrics,
@@ -86,8 +90,9 @@ enum Page {
     Started,
 }
 
-/// Answers one request. The path comes without its query.
-pub fn answer(method: &Method, path: &str, probe: &dyn Probe) -> Response<Full<Bytes>> {
+/// Answers one request. The target is a path, with or without a query.
+pub fn answer(method: &Method, target: &str, probe: &dyn Probe) -> Response<Full<Bytes>> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let is_named = |name: &str, other: Option<&str>| name == path || other == Some(path);
     let page = PAGES.iter().find(|(name, other, _, _)| is_named(name, *other));
     let Some((_, _, page, _)) = page else { return sent(method, nothing_there(path)) };
@@ -95,6 +100,7 @@ pub fn answer(method: &Method, path: &str, probe: &dyn Probe) -> Response<Full<B
         return wrong_method(method);
     }
     let said = match page {
+        Page::Explain => explain(query, probe),
         Page::Index => Said::new(StatusCode::OK, TEXT, index()),
         Page::Live => Said::new(StatusCode::OK, JSON, "{\"state\":\"live\"}\n".to_owned()),
         Page::Metrics => Said::new(StatusCode::OK, PROMETHEUS, probe.metrics()),
@@ -134,6 +140,45 @@ fn health(status: &Status, is_well: impl Fn(State) -> bool) -> Said {
     Said::new(code, JSON, format!("{body}\n"))
 }
 
+fn explain(query: &str, probe: &dyn Probe) -> Said {
+    let model = query.split('&').find_map(|pair| pair.strip_prefix("model="));
+    let Some(model) = model.filter(|model| !model.is_empty()) else {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "say which model: /explain?model=NAME",
+        );
+    };
+    let model = unescaped(model);
+    match probe.explain(&model) {
+        Some(body) => Said::new(StatusCode::OK, JSON, format!("{body}\n")),
+        None => {
+            error(StatusCode::NOT_FOUND, "not_found", &format!("there is no model `{model}` here"))
+        }
+    }
+}
+
+/// A value of a query without its escapes; a broken one stays as it is.
+fn unescaped(value: &str) -> String {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let raw = value.as_bytes();
+    let (mut bytes, mut at) = (Vec::with_capacity(raw.len()), 0);
+    while let Some(&byte) = raw.get(at) {
+        let escaped = (byte == b'%')
+            .then(|| Some(digit(raw.get(at + 1))? * 16 + digit(raw.get(at + 2))?))
+            .flatten()
+            .and_then(|value| u8::try_from(value).ok());
+        bytes.push(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| value.to_owned())
+}
+
+fn error(status: StatusCode, kind: &str, message: &str) -> Said {
+    let body = serde_json::json!({"error": {"message": message, "type": kind}});
+    Said::new(status, JSON, format!("{body}\n"))
+}
+
 fn index() -> String {
     let mut text = format!("Pillion {}\n\n", env!("CARGO_PKG_VERSION"));
     for (name, other, _, what) in PAGES {
@@ -158,10 +203,8 @@ fn nothing_there(path: &str) -> Said {
 }
 
 fn wrong_method(method: &Method) -> Response<Full<Bytes>> {
-    let body = serde_json::json!({
-        "error": { "message": "only GET and HEAD are answered here", "type": "method_not_allowed" }
-    });
-    let said = Said::new(StatusCode::METHOD_NOT_ALLOWED, JSON, format!("{body}\n"));
+    let message = "only GET and HEAD are answered here";
+    let said = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
     let mut response = sent(method, said);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
@@ -202,6 +245,10 @@ mod tests {
 
         fn metrics(&self) -> String {
             "pillion_build_info 1\n".to_owned()
+        }
+
+        fn explain(&self, model: &str) -> Option<String> {
+            (model == "openai/a b").then(|| format!("{{\"model\":\"{model}\"}}"))
         }
     }
 
@@ -254,6 +301,24 @@ mod tests {
         assert_eq!((status, &*body), (200, "pillion_build_info 1\n"));
         let kind = headers[header::CONTENT_TYPE].to_str().unwrap();
         assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    }
+
+    #[tokio::test]
+    async fn a_model_is_explained_by_its_name() {
+        for (query, status, says) in [
+            ("?model=openai%2Fa+b", 200, "openai/a b"),
+            ("?x=1&model=openai/a%20b", 200, "openai/a b"),
+            ("?model=nosuch", 404, "there is no model `nosuch`"),
+            ("?model=%zz", 404, "`%zz`"),
+            ("?model=", 400, "/explain?model=NAME"),
+            ("", 400, "/explain?model=NAME"),
+        ] {
+            let (got, headers, body) =
+                ask(Method::GET, &format!("/explain{query}"), State::Ready).await;
+            assert_eq!((got, &headers[header::CONTENT_TYPE]), (status, &JSON.parse().unwrap()));
+            assert!(body.contains(says), "{query}: {body}");
+            serde_json::from_str::<serde_json::Value>(&body).unwrap();
+        }
     }
 
     #[tokio::test]

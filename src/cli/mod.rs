@@ -20,6 +20,7 @@ const EXAMPLES: &str = "\
 Examples:
   pillion demo                      see it work: no key, no network, no file
   pillion check config.yaml         every problem of a LiteLLM configuration, with its line
+  pillion explain -c config.yaml -m gpt-4o   who would be asked, and why
   pillion serve -c config.yaml      the sidecar
   OPENAI_API_KEY=… pillion serve    the sidecar for the providers whose keys are set
 
@@ -34,6 +35,9 @@ pub enum Command {
     /// Run the whole product with simulated providers inside: no key, no network, no file
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(Demo),
+    /// Say who would be asked for a model, with which chance, and why the others would not
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
     /// Run the sidecar
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
@@ -54,6 +58,14 @@ Example:
   pillion demo
   curl -s http://127.0.0.1:24080/v1/chat/completions -H 'content-type: application/json' \\
     -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'";
+
+const EXPLAIN_EXAMPLES: &str = "\
+It says what a sidecar would do that has just begun. What one does that runs, with all it has
+learned, is said on its admin port: curl 'http://127.0.0.1:24081/explain?model=gpt-4o'
+
+Examples:
+  pillion explain -c config.yaml --model gpt-4o
+  pillion explain -c config.yaml --model gpt-4o --format json";
 
 const SERVE_EXAMPLES: &str = "\
 Without a file, every provider whose key is in the environment becomes routable as `prefix/model`:
@@ -105,10 +117,24 @@ pub struct Check {
     pub format: Format,
 }
 
-/// How `check` prints.
+/// `pillion explain`.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// The LiteLLM configuration file
+    #[arg(short, long, value_name = "FILE", env = "PILLION_CONFIG")]
+    pub config: PathBuf,
+    /// The model, as a request would name it
+    #[arg(short, long, value_name = "NAME")]
+    pub model: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How `check` and `explain` print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One JSON object per file
+    /// JSON; of `check` one object per file
     Json,
     /// For people
     Text,

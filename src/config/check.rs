@@ -12,7 +12,7 @@ use super::entry::{self, Common, Draft};
 use super::problem::{Problem, Scope};
 use super::reference::{self, Overlay};
 use super::source::Source;
-use super::{fields, hedge, known, router, settings};
+use super::{fields, hedge, known, router, settings, strategy};
 use crate::lexicon::{DeploymentIx, Secret};
 use crate::provider::{Environment, Misfit, Spec};
 use crate::registry::Price;
@@ -92,6 +92,8 @@ fn document<D>(
     };
     models(&mut parts, &top("model_list"), &common, &|spec| build(spec, environment), issues);
     let groups: Vec<Box<str>> = groups(&top("model_list"));
+    (parts.router.strategy, parts.router.group_strategies) =
+        strategy::choose(&router, &pillion, &parts.entries);
     parts.router.hedge = hedge::read(&pillion);
     parts.router.group_hedges = hedge::of_groups(&pillion, &parts.router.hedge, &groups);
     parts.router.total_timeout = hedge::total_timeout(&pillion);

@@ -48,10 +48,9 @@ pub(super) fn settings(
         disable_cooldowns: router.get("disable_cooldowns").flag().unwrap_or(false),
         enable_tag_filtering: router.get("enable_tag_filtering").flag().unwrap_or(false),
         tag_filtering_match_any: router.get("tag_filtering_match_any").flag().unwrap_or(true),
-        strategy: strategy::read(router),
         rates: strategy::rates(router),
         provider_budgets: budget::of_providers(&router.get("provider_budget_config")),
-        // Said under `pillion`, where all groups are known.
+        // Said under `pillion`, or read where all groups are known.
         ..usual
     }
 }

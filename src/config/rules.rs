@@ -368,7 +368,10 @@ fn router_settings_win_over_litellm_settings() {
     assert_eq!((library.num_retries, library.allowed_fails), (5, Some(7)));
     assert_eq!(library.timeout, Duration::from_secs(90));
     let none = routing("", "");
-    assert_eq!(none, crate::routing::Settings::default());
+    // What it is in the group, where nothing names a strategy.
+    let group_strategies = [("a".into(), crate::routing::Strategy::Adaptive)].into();
+    let usual = crate::routing::Settings { group_strategies, ..Default::default() };
+    assert_eq!(none, usual);
     assert_eq!(none.timeout, Duration::from_secs(600));
 }
 
@@ -435,6 +438,49 @@ fn strategies_are_known_by_name() {
     told(&strategy("lar1"), Severity::Warning, Scope::File, path, "simple-shuffle is used");
     told(&strategy("least-buzy"), Severity::Error, Scope::File, path, "did you mean `least-busy`?");
     told(&strategy("best"), Severity::Error, Scope::File, path, "usage-based-routing-v2");
+}
+
+#[test]
+fn groups_are_adaptive_where_nobody_names_a_strategy_or_asks_for_shares() {
+    let list = "model_list:
+  - {model_name: a, litellm_params: {model: openai/x}}
+  - {model_name: a, litellm_params: {model: openai/y}}
+  - {model_name: w, litellm_params: {model: openai/x}}
+  - {model_name: w, litellm_params: {model: openai/y, weight: 2}}
+  - {model_name: r, litellm_params: {model: openai/x, rpm: 10}}
+  - {model_name: t, litellm_params: {model: openai/x, tpm: 10}}
+";
+    let of = |more: &str| {
+        let router = clean(&format!("{list}{more}")).router;
+        ["a", "w", "r", "t"]
+            .map(|group| router.group_strategies.get(group).unwrap_or(&router.strategy).name())
+    };
+    let shuffle = "simple-shuffle";
+    assert_eq!(of(""), ["adaptive", shuffle, shuffle, shuffle]);
+    assert_eq!(of("pillion: {routing: {}}"), ["adaptive", shuffle, shuffle, shuffle]);
+    assert_eq!(of("router_settings: {routing_strategy: simple-shuffle}"), [shuffle; 4]);
+    assert_eq!(of("router_settings: {routing_strategy: least-busy}"), ["least-busy"; 4]);
+    assert_eq!(of("pillion: {routing: {strategy: adaptive}}"), ["adaptive"; 4]);
+    assert_eq!(of("pillion: {routing: {strategy: least-busy}}"), ["least-busy"; 4]);
+    let both =
+        "router_settings: {routing_strategy: least-busy}\npillion: {routing: {strategy: adaptive}}";
+    assert_eq!(of(both), ["adaptive"; 4]);
+}
+
+#[test]
+fn adaptive_is_named_where_litellm_does_not_look() {
+    let yaml = settings("router_settings", "routing_strategy: adaptive");
+    let path = "router_settings.routing_strategy";
+    told(
+        &yaml,
+        Severity::Error,
+        Scope::File,
+        path,
+        "say `pillion: {routing: {strategy: adaptive}}`",
+    );
+    let yaml = settings("pillion", "routing: {strategy: adaptiv}");
+    let path = "pillion.routing.strategy";
+    told(&yaml, Severity::Error, Scope::File, path, "did you mean `adaptive`?");
 }
 
 #[test]

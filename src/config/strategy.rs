@@ -1,21 +1,55 @@
-//! `routing_strategy`, `routing_strategy_args` and `optional_pre_call_checks`.
+//! `routing_strategy`, `routing_strategy_args` and `optional_pre_call_checks`; and
+//! `pillion.routing`, which says what LiteLLM has no word for.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cursor::Cursor;
 use super::fields;
-use super::known::{self, Standing, nearest};
+use super::known::{self, Section, Standing, nearest};
 use super::problem::Scope;
 use crate::routing::strategy::lowest_latency::MOST_SAMPLES;
 use crate::routing::strategy::{LowestLatency, Usage};
-use crate::routing::{Rates, Strategy};
+use crate::routing::{Member, Rates, Strategy};
 
-/// Reads the strategy with its arguments.
-pub(super) fn read(router: &Cursor<'_>) -> Strategy {
-    let (field, args) = (router.get("routing_strategy"), router.get("routing_strategy_args"));
+static ROUTING: Section = Section(&[("strategy", Standing::Acted)]);
+
+/// The strategy of all groups, and of those that have another one.
+///
+/// Without a name in either place a group is `adaptive`, unless somebody in it has a weight or a
+/// rate: these ask for shares, as LiteLLM gives them.
+pub(super) fn choose(
+    router: &Cursor<'_>,
+    pillion: &Cursor<'_>,
+    entries: &[(Box<str>, Box<str>, Member)],
+) -> (Strategy, BTreeMap<Box<str>, Strategy>) {
+    let section = pillion.get("routing");
+    fields::check(&section, &ROUTING);
+    let (own, named) = (section.get("strategy"), router.get("routing_strategy"));
+    let args = router.get("routing_strategy_args");
+    if !own.is_absent() {
+        let name = own.text();
+        let is_ours = name.as_deref() == Some(Strategy::Adaptive.name());
+        let strategy = if is_ours { Strategy::Adaptive } else { read(&own, &args) };
+        return (strategy, BTreeMap::new());
+    }
+    if !named.is_absent() {
+        return (read(&named, &args), BTreeMap::new());
+    }
+    let asks = |it: &Member| it.weight.is_some() || it.rpm.is_some() || it.tpm.is_some();
+    let shared: BTreeSet<_> =
+        entries.iter().filter(|(.., it)| asks(it)).map(|(name, ..)| name).collect();
+    let others = entries.iter().filter(|(name, ..)| !shared.contains(name));
+    let groups = others.map(|(name, ..)| (name.clone(), Strategy::Adaptive)).collect();
+    (read(&named, &args), groups)
+}
+
+/// Reads one of LiteLLM's strategies with its arguments.
+fn read(field: &Cursor<'_>, args: &Cursor<'_>) -> Strategy {
     let usual = Strategy::default();
     let name = field.text().unwrap_or_else(|| usual.name().into());
     let (strategy, own): (_, &[&str]) = match &*name {
         "cost-based-routing" => (Strategy::Cost, &[]),
-        "latency-based-routing" => (Strategy::LowestLatency(latency(&args)), &LATENCY_ARGS),
+        "latency-based-routing" => (Strategy::LowestLatency(latency(args)), &LATENCY_ARGS),
         "lar1" => {
             field.warn("`lar1` is not acted on by Pillion yet: simple-shuffle is used", None);
             return usual;
@@ -23,14 +57,14 @@ pub(super) fn read(router: &Cursor<'_>) -> Strategy {
         "least-busy" => (Strategy::LeastBusy, &[]),
         // Budgets hold under every strategy; LiteLLM shuffles here too.
         "provider-budget-routing" | "simple-shuffle" => (Strategy::SimpleShuffle, &[]),
-        "usage-based-routing" => (Strategy::Usage(usage(&args)), &USAGE_ARGS),
-        "usage-based-routing-v2" => (Strategy::UsageV2(usage(&args)), &USAGE_ARGS),
+        "usage-based-routing" => (Strategy::Usage(usage(args)), &USAGE_ARGS),
+        "usage-based-routing-v2" => (Strategy::UsageV2(usage(args)), &USAGE_ARGS),
         _ => {
-            unknown(&field, &name);
+            unknown(field, &name);
             return usual;
         }
     };
-    fields::check(&args, &known::STRATEGY_ARGS);
+    fields::check(args, &known::STRATEGY_ARGS);
     let given = args.value.as_object().into_iter().flat_map(|map| map.keys());
     for arg in given.filter(|arg| !own.contains(&arg.as_str())) {
         if known::STRATEGY_ARGS.standing(arg).is_some() {
@@ -46,8 +80,15 @@ const LATENCY_ARGS: [&str; 4] =
 const USAGE_ARGS: [&str; 1] = ["ttl"];
 
 fn unknown(field: &Cursor<'_>, name: &str) {
-    let all = known::STRATEGIES.join(", ");
-    let hint = nearest(name, known::STRATEGIES.iter().copied()).map_or_else(
+    if name == Strategy::Adaptive.name() {
+        let hint = "LiteLLM does not know it: say `pillion: {routing: {strategy: adaptive}}`";
+        return field.error("`adaptive` is Pillion's own strategy", Some(hint.to_owned()));
+    }
+    // Where ours may stand it may also be meant.
+    let own = field.path.starts_with("pillion").then(|| Strategy::Adaptive.name());
+    let known: Vec<_> = own.into_iter().chain(known::STRATEGIES.iter().copied()).collect();
+    let all = known.join(", ");
+    let hint = nearest(name, known.into_iter()).map_or_else(
         || format!("one of {all}"),
         |near| format!("did you mean `{near}`? All: {all}"),
     );

@@ -9,9 +9,10 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 
 use super::head::Path;
+use super::lessons;
 use super::live::Live;
 use super::mock;
-use super::race::Won;
+use super::race::{Won, shape};
 use super::used::{Prompt, Used};
 use super::{Gateway, Unread, read};
 use crate::account::{Try, TryEnd};
@@ -21,7 +22,7 @@ use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::is_credential;
-use crate::routing::{Launch, table::fill};
+use crate::routing::{Kind, Launch, Shape, table::fill};
 use crate::stats::{Failed, InFlight, Row, Trial};
 use crate::upstream::Answer;
 
@@ -70,6 +71,8 @@ pub(super) struct Served {
     pub first_token: Option<Duration>,
     /// What was asked, for an estimate where the provider tells no usage.
     pub prompt: Prompt,
+    /// Which calls its waits speak for.
+    pub kind: Kind,
 }
 
 /// A try that failed before anything was given to the client.
@@ -122,6 +125,24 @@ pub(super) struct Job<'a> {
     pub live: &'a Arc<Live>,
     pub call: &'a Call,
     pub headers: &'a HeaderMap,
+    /// What is known of the call before it is made.
+    pub shape: Shape,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        gateway: &'a Gateway,
+        live: &'a Arc<Live>,
+        call: &'a Call,
+        headers: &'a HeaderMap,
+    ) -> Self {
+        Self { gateway, live, call, headers, shape: shape(call, live) }
+    }
+
+    /// The same for another call of the same request.
+    pub(super) fn of(self, call: &'a Call) -> Self {
+        Self { call, shape: shape(call, self.live), ..self }
+    }
 }
 
 /// A try that came to something.
@@ -157,6 +178,7 @@ impl Job<'_> {
             since,
             first_token: None,
             prompt: Prompt::of(self.call),
+            kind: self.shape.kind(),
         };
         if let Some(text) = &deployment.mock {
             let asked = launch.name.unwrap_or(&self.call.model);
@@ -175,12 +197,13 @@ impl Job<'_> {
     fn count(
         self,
         result: &mut Result<Won, Box<Refusal>>,
-        row: &Row,
+        row: &Arc<Row>,
         launch: &Launch<'_>,
         (since, trial): (Instant, Trial<'_>),
     ) -> Option<TryEnd> {
         let (now, settings) = (time::now(), self.live.routes.settings());
         let deployment = self.live.deployment(launch.member.deployment)?;
+        lessons::of_try(row, self, result, now.saturating_duration_since(since));
         match result {
             // Nobody was asked for it.
             Ok(Won::Mock(_)) => None,

@@ -84,7 +84,7 @@ struct Race<'a> {
 impl<'a> Race<'a> {
     fn start(job: Job<'a>, legs: &'a [Call], ledger: &'a mut Ledger) -> Self {
         let (noted, opened) = (Noted::default(), ledger.opened());
-        let run = |call: &'a Call| run(Job { call, ..job }, opened, noted.clone());
+        let run = |call: &'a Call| run(job.of(call), opened, noted.clone());
         Self { running: legs.iter().map(run).collect(), noted, ledger }
     }
 
@@ -183,7 +183,7 @@ pub(super) async fn all(
     let answers: Vec<_> = legs
         .iter()
         .map(|call| {
-            let job = Job { call, ..job };
+            let job = job.of(call);
             let mut ledger = outer.another(sink.clone(), time::now());
             async move {
                 ledger.record.endpoint = Some(call.endpoint);

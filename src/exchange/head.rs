@@ -108,7 +108,7 @@ pub(super) fn add_ours(to: &mut HeaderMap, live: &Live, ledger: &Ledger, path: &
             badge.route.clone()
         } else {
             live.deployment(at).map_or(badge.route.clone(), |deployment| {
-                let strategy = live.routes.settings().strategy.name();
+                let strategy = live.member(at).map_or("", |(group, _)| group.strategy.name());
                 let mut route = route_line(deployment, strategy, record.tries, &path.failed);
                 if let Some(hedge) = record.hedge {
                     let _ = write!(route, " hedge={hedge}");

@@ -75,8 +75,8 @@ impl Live {
         keyring: Keyring,
         limits: Limits,
     ) -> Self {
-        let strategy = routes.settings().strategy.name();
-        let badges = deployments.iter().map(|it| Badge::of(it, strategy)).collect();
+        let badges = deployments.iter().enumerate();
+        let badges = badges.map(|(at, it)| Badge::of(it, strategy_of(&routes, at))).collect();
         let hedges = GroupHedges::default();
         Self { routes, deployments, prices, rows, keyring, limits, hedges, badges }
     }
@@ -111,6 +111,13 @@ impl Live {
     pub(super) fn badge(&self, at: DeploymentIx) -> Option<&Badge> {
         self.badges.get(at.at())
     }
+}
+
+/// The strategy by which a deployment is chosen.
+fn strategy_of(routes: &RouteTable, at: usize) -> &'static str {
+    let has = |group: &&Group| group.members.iter().any(|it| it.deployment.at() == at);
+    let group = routes.groups().iter().find(has);
+    group.map_or(routes.settings().strategy, |group| group.strategy).name()
 }
 
 impl Badge {

@@ -6,9 +6,11 @@
 //! provider is [`crate::provider`]'s.
 
 mod attempt;
+pub mod explain;
 mod fan;
 mod head;
 mod hedging;
+mod lessons;
 mod live;
 mod mock;
 mod model_list;
@@ -124,7 +126,7 @@ impl Gateway {
                     .map_err(|bad| Rejection::bad_call(&bad, &live.routes))?;
                 note(&call, ledger);
                 let headers = &head.headers;
-                let job = Job { gateway: self, live, call: &call, headers };
+                let job = Job::new(self, live, &call, headers);
                 match fan::legs(&call, live)? {
                     None => race::race(job, Notes::of(ledger)).await.map(Said::Won),
                     Some(legs) if call.wishes.fastest_response => {

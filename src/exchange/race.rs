@@ -30,17 +30,15 @@ pub(super) enum Won {
 ///
 /// Cancel safety: dropping the future ends the running try at the wire and starts no other.
 pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Rejection>> {
-    let Job { live, call, .. } = job;
+    let Job { live, call, shape, .. } = job;
     let Some(target) = resolve(live, &call.model) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
     notes.record.group = live.routes.group(target.group).map(|group| group.name.clone());
-    let ask = ask(call, &target, live, notes.opened);
-    let shape = ask.shape;
-    let Some(mut attempts) = Attempts::new(&live.routes, ask) else {
+    let Some(mut attempts) = Attempts::new(&live.routes, ask(job, &target, notes.opened)) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
-    let mut tries = Tries::new(live, call, notes);
+    let mut tries = Tries::new(job, notes);
     let mut lost = Lost::default();
     loop {
         let (now, entropy) = (time::now(), fastrand::u64(..));
@@ -87,30 +85,35 @@ impl Won {
 
 /// What a name stands for; a bare model name is also looked for under its provider's prefix, as
 /// a wildcard such as `openai/*` names it.
-fn resolve(live: &Live, model: &str) -> Option<Resolved> {
+pub(super) fn resolve(live: &Live, model: &str) -> Option<Resolved> {
     live.routes.resolve(model).or_else(|| {
         let prefix = crate::provider::infer(model)?;
         live.routes.resolve(&format!("{prefix}/{model}"))
     })
 }
 
-fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live, opened: Instant) -> Ask<'a> {
-    let wishes = &call.wishes;
+/// What is known of a call before it is made.
+pub(super) fn shape(call: &Call, live: &Live) -> Shape {
     // Reading a long prompt takes its time, and most configurations need not know.
     let prompt_tokens = if live.routes.weighs_prompts() {
         estimate::prompt(call.endpoint, &call.body, &call.fields)
     } else {
         0
     };
+    Shape {
+        stream: call.stream,
+        prompt_tokens,
+        length: u32::try_from(call.body.len() / 4).unwrap_or(u32::MAX),
+        effort: effort(call),
+    }
+}
+
+fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
+    let wishes = &job.call.wishes;
     Ask {
         target,
         tags: &wishes.tags,
-        shape: Shape {
-            stream: call.stream,
-            prompt_tokens,
-            length: u32::try_from(call.body.len() / 4).unwrap_or(u32::MAX),
-            effort: effort(call),
-        },
+        shape: job.shape,
         num_retries: wishes.num_retries,
         fallbacks: wishes.fallbacks.as_deref(),
         context_window_fallbacks: wishes.context_window_fallbacks.as_deref(),
@@ -121,7 +124,7 @@ fn ask<'a>(call: &'a Call, target: &'a Resolved, live: &Live, opened: Instant) -
         hedge: wishes.hedge,
         deadline: wishes
             .total_timeout
-            .or(live.routes.settings().total_timeout)
+            .or(job.live.routes.settings().total_timeout)
             .map(|total| opened + total),
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 
 use super::attempt::{Served, Stream, over};
 use super::head;
+use super::lessons;
 use super::live::Live;
 use super::used::Used;
 use crate::account::{End, Ledger, TryEnd};
@@ -322,6 +323,7 @@ impl Relay {
         record.end = end;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
+        lessons::of_stream(&self.served, used.usage, failure, now);
         let end = match failure {
             None => {
                 row.succeeded(&used.answer(&self.served, now), now);

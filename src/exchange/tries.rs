@@ -11,20 +11,22 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::attempt::{Finished, Refusal, over};
+use super::attempt::{Finished, Job, Refusal, over};
+use super::lessons;
 use super::live::Live;
 use super::race::Won;
 use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, time};
 use crate::protocol::Call;
 use crate::routing::table::fill;
-use crate::routing::{Hedged, Launch, Role};
+use crate::routing::{Hedged, Launch, Role, Shape};
 
 /// The tries that run. Dropping it ends them at the wire.
 #[derive(Debug)]
 pub(super) struct Tries<'a, F> {
     live: &'a Arc<Live>,
     call: &'a Call,
+    shape: Shape,
     notes: Notes<'a>,
     running: SmallVec<[Running<'a, F>; 2]>,
     /// Since when one runs without a break.
@@ -60,8 +62,9 @@ struct Running<'a, F> {
 }
 
 impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
-    pub(super) fn new(live: &'a Arc<Live>, call: &'a Call, notes: Notes<'a>) -> Self {
-        Self { live, call, notes, running: SmallVec::new(), since: None, hedge: None }
+    pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
+        let Job { live, call, shape, .. } = job;
+        Self { live, call, shape, notes, running: SmallVec::new(), since: None, hedge: None }
     }
 
     /// Starts a try.
@@ -174,6 +177,9 @@ impl<F> Tries<'_, F> {
 impl<F> Drop for Tries<'_, F> {
     fn drop(&mut self) {
         for running in std::mem::take(&mut self.running) {
+            if let Some(row) = self.live.rows.get(running.launch.member.deployment) {
+                lessons::of_cut(row, self.call, self.shape, super::since(running.since));
+            }
             self.note_end(&running, Some(self.notes.rest));
         }
     }

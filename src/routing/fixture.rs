@@ -41,6 +41,10 @@ impl World {
         self.vitals.insert(of, vitals);
     }
 
+    pub(super) fn set_cooling(&mut self, of: u16, until: Instant) {
+        self.vitals.insert(of, Vitals { cooling_until: Some(until), ..Vitals::default() });
+    }
+
     pub(super) fn set_used(&mut self, of: u16, used: Used) {
         self.used.insert(of, used);
     }

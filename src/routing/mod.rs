@@ -7,6 +7,7 @@ pub mod attempts;
 pub mod budget;
 mod chance;
 pub mod cooldown;
+pub mod explain;
 #[cfg(test)]
 mod fixture;
 pub mod hedge;

@@ -70,11 +70,11 @@ pub fn pick<'g>(
         return alone(member, group, settings, narrow, scene);
     }
     let (warm, cooling) = by_cooldown(group, settings, scene);
-    match warmed_up(warm, settings, narrow, scene) {
-        Ok(left) => choose(&left, group, settings, scene),
+    match warmed_up(warm, group, settings, narrow, scene) {
+        Ok(left) => choose(&left, group, scene),
         Err(NoCandidate::Exhausted | NoCandidate::NoTagMatch)
             if group.cooldown == Rule::Pillion
-                && narrowed(cooling.clone(), settings, narrow, scene).is_ok() =>
+                && narrowed(cooling.clone(), group, settings, narrow, scene).is_ok() =>
         {
             Err(all_cooling(&cooling, scene))
         }
@@ -95,7 +95,7 @@ pub fn least_bad<'g>(
     match group.cooldown {
         Rule::LiteLlm | Rule::None => Err(all_cooling(&cooling, scene)),
         Rule::Pillion => {
-            let left = narrowed(cooling, settings, narrow, scene)?;
+            let left = narrowed(cooling, group, settings, narrow, scene)?;
             let back = |member: &&&Member| scene.view.vitals(member.deployment).cooling_until;
             left.iter().min_by_key(back).copied().ok_or(NoCandidate::Exhausted)
         }
@@ -106,43 +106,92 @@ pub fn least_bad<'g>(
 fn choose<'g>(
     left: &Candidates<'g>,
     group: &Group,
-    settings: &Settings,
     scene: &Scene<'_, impl View>,
 ) -> Result<&'g Member, NoCandidate> {
     let half_open = |member: &&&Member| {
         group.state(&scene.view.vitals(member.deployment), scene.now) == CooldownState::HalfOpen
     };
-    let due = if settings.strategy.shuns_failures() { left.iter().find(half_open) } else { None };
-    due.copied().or_else(|| settings.strategy.choose(left, scene)).ok_or(NoCandidate::Exhausted)
+    let due = if group.strategy.shuns_failures() { left.iter().find(half_open) } else { None };
+    due.copied().or_else(|| group.strategy.choose(left, scene)).ok_or(NoCandidate::Exhausted)
 }
 
-/// The filters after cooldown.
+/// What takes candidates away, whatever the request has tried before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filter {
+    Budget,
+    Cooldown,
+    Limits,
+    Order,
+    Room,
+    Tags,
+}
+
+/// Leaves those who may be asked. Tells who is left after each filter, also where that is nobody.
+pub(super) fn sift<'g>(
+    left: &mut Candidates<'g>,
+    group: &'g Group,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+    mut after: impl FnMut(Filter, &Candidates<'g>),
+) -> Result<(), NoCandidate> {
+    let (warm, cooling) = by_cooldown(group, settings, scene);
+    *left = warm;
+    after(Filter::Cooldown, left);
+    if left.is_empty() {
+        return Err(all_cooling(&cooling, scene));
+    }
+    narrow_down(left, group, settings, narrow, scene, after)
+}
+
+/// Those whom the filters after cooldown leave.
 fn narrowed<'g>(
     mut left: Candidates<'g>,
+    group: &'g Group,
     settings: &Settings,
     narrow: &Narrow<'_>,
     scene: &Scene<'_, impl View>,
 ) -> Result<Candidates<'g>, NoCandidate> {
-    by_limit(&mut left, |member| budget::exceeded(member, scene.view, scene.now))?;
+    narrow_down(&mut left, group, settings, narrow, scene, |_, _| ())?;
+    if left.is_empty() { Err(NoCandidate::Exhausted) } else { Ok(left) }
+}
+
+fn narrow_down<'g>(
+    left: &mut Candidates<'g>,
+    group: &'g Group,
+    settings: &Settings,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+    mut after: impl FnMut(Filter, &Candidates<'g>),
+) -> Result<(), NoCandidate> {
+    let done = by_limit(left, |member| budget::exceeded(member, scene.view, scene.now));
+    after(Filter::Budget, left);
+    done?;
     if settings.enable_tag_filtering {
-        by_tags(&mut left, settings, narrow.tags)?;
+        let done = by_tags(left, settings, narrow.tags);
+        after(Filter::Tags, left);
+        done?;
     }
-    by_order(&mut left, narrow.order);
+    by_order(left, narrow.order);
+    after(Filter::Order, left);
     left.retain(|member| !narrow.excluded.contains(&member.deployment));
     if left.is_empty() {
         return Err(NoCandidate::Exhausted);
     }
     left.retain(|member| has_room(member, scene.view));
+    after(Filter::Room, left);
     if left.is_empty() {
         return Err(NoCandidate::AllBusy);
     }
-    if settings.minds_limits() {
-        by_limit(&mut left, |member| limit::exceeded(member, scene))?;
+    if settings.minds_limits(&group.strategy) {
+        let done = by_limit(left, |member| limit::exceeded(member, scene));
+        after(Filter::Limits, left);
+        done?;
     }
     if left.iter().any(|member| !narrow.avoided.contains(&member.deployment)) {
         left.retain(|member| !narrow.avoided.contains(&member.deployment));
     }
-    if left.is_empty() { Err(NoCandidate::Exhausted) } else { Ok(left) }
+    Ok(())
 }
 
 /// A deployment that was asked for by its id.
@@ -178,7 +227,7 @@ fn alone<'g>(
     if !has_room(member, scene.view) {
         return Err(NoCandidate::AllBusy);
     }
-    let limited = settings.minds_limits();
+    let limited = settings.minds_limits(&group.strategy);
     within(member, limited.then(|| limit::exceeded(member, scene)).flatten())
 }
 
@@ -211,6 +260,7 @@ fn all_cooling(cooling: &Candidates<'_>, scene: &Scene<'_, impl View>) -> NoCand
 /// asked all the same where nobody else is, or only deployments that have failed for this request.
 fn warmed_up<'g>(
     warm: Candidates<'g>,
+    group: &'g Group,
     settings: &Settings,
     narrow: &Narrow<'_>,
     scene: &Scene<'_, impl View>,
@@ -218,12 +268,12 @@ fn warmed_up<'g>(
     let kept: Candidates<'g> =
         warm.iter().filter(|member| takes_its_turn(member, settings, scene)).copied().collect();
     if kept.len() < warm.len()
-        && let Ok(left) = narrowed(kept, settings, narrow, scene)
+        && let Ok(left) = narrowed(kept, group, settings, narrow, scene)
         && left.iter().any(|member| !narrow.avoided.contains(&member.deployment))
     {
         return Ok(left);
     }
-    narrowed(warm, settings, narrow, scene)
+    narrowed(warm, group, settings, narrow, scene)
 }
 
 /// Whether a member takes part in this pick: always, unless it has just come back.

@@ -151,8 +151,10 @@ pub struct Settings {
     pub enable_tag_filtering: bool,
     /// `tag_filtering_match_any`; true by default.
     pub tag_filtering_match_any: bool,
-    /// `routing_strategy` and `routing_strategy_args`.
+    /// `routing_strategy` and `routing_strategy_args`, or `pillion.routing.strategy`.
     pub strategy: Strategy,
+    /// Of groups that have another one.
+    pub group_strategies: BTreeMap<Box<str>, Strategy>,
     /// `enforce_model_rate_limits` among `optional_pre_call_checks`; by default they are shares.
     pub rates: Rates,
     /// `provider_budget_config`, by the prefix of the provider.
@@ -177,9 +179,9 @@ pub enum Rates {
 }
 
 impl Settings {
-    /// Whether `rpm` and `tpm` are limits, and not shares alone.
-    pub const fn minds_limits(&self) -> bool {
-        matches!(self.rates, Rates::Limits) || self.strategy.minds_limits()
+    /// Whether `rpm` and `tpm` are limits under this strategy, and not shares alone.
+    pub const fn minds_limits(&self, strategy: &Strategy) -> bool {
+        matches!(self.rates, Rates::Limits) || strategy.minds_limits()
     }
 }
 
@@ -206,6 +208,7 @@ impl Default for Settings {
             enable_tag_filtering: false,
             tag_filtering_match_any: true,
             strategy: Strategy::default(),
+            group_strategies: BTreeMap::new(),
             rates: Rates::default(),
             provider_budgets: BTreeMap::new(),
             hedge: hedge::Settings::default(),
@@ -234,6 +237,8 @@ pub struct Group {
     pub content_policy_fallbacks: Option<Vec<Substitute>>,
     /// How often which failure is retried.
     pub retry_policy: Option<Policy>,
+    /// Who of its deployments is asked.
+    pub strategy: Strategy,
     /// When a second try is made for one that is late.
     pub hedge: hedge::Settings,
     /// Whether the name is a pattern.
@@ -302,8 +307,7 @@ impl RouteTable {
             patterns: Vec::new(),
             groups: Vec::new(),
             hidden: Vec::new(),
-            weighs_prompts: settings.strategy.weighs_prompts()
-                || settings.minds_limits() && entries.iter().any(|(.., it)| it.tpm.is_some()),
+            weighs_prompts: false,
             settings,
         };
         for (name, id, member) in entries {
@@ -322,6 +326,11 @@ impl RouteTable {
                 if group.members.iter().any(litellms) { Rule::LiteLlm } else { Rule::Pillion };
             group.cooldown = table.settings.cooldown.unwrap_or(own);
         }
+        table.weighs_prompts = table.groups.iter().any(|group| {
+            group.strategy.weighs_prompts()
+                || table.settings.minds_limits(&group.strategy)
+                    && group.members.iter().any(|member| member.tpm.is_some())
+        });
         table.sort_patterns();
         table.add_aliases();
         table
@@ -395,6 +404,7 @@ impl RouteTable {
                 .get(name)
                 .or(settings.retry_policy.as_ref())
                 .cloned(),
+            strategy: *settings.group_strategies.get(name).unwrap_or(&settings.strategy),
             hedge: settings.group_hedges.get(name).unwrap_or(&settings.hedge).clone(),
             wildcard: name.contains('*'),
             cooldown: Rule::default(),
@@ -509,6 +519,21 @@ mod tests {
             (group.to_owned(), captures.iter().map(ToString::to_string).collect())
         });
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_group_may_have_a_strategy_of_its_own() {
+        let usage = Strategy::Usage(crate::routing::strategy::Usage::default());
+        let group_strategies = [("b".into(), usage)].into();
+        let settings = Settings { group_strategies, ..Settings::default() };
+        let entry = |at: u16, group: &str| {
+            (group.into(), format!("{at}").into(), Member::new(DeploymentIx(at)))
+        };
+        let table = RouteTable::build(vec![entry(0, "a"), entry(1, "b")], settings.clone());
+        let names: Vec<_> = table.groups().iter().map(|group| group.strategy.name()).collect();
+        assert_eq!(names, ["simple-shuffle", "usage-based-routing"]);
+        assert!(table.weighs_prompts());
+        assert!(!RouteTable::build(vec![entry(0, "a")], settings).weighs_prompts());
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Outlook {
     pub quota_left: f32,
     /// How many requests may run there at once, or any measure that is proportional to it.
     pub capacity: Option<f32>,
-    /// Seconds since it was first asked or came back from cooldown; `None` is long ago.
+    /// Seconds since it was new; `None` is long ago.
     pub age: Option<f32>,
 }
 
@@ -82,6 +82,12 @@ impl Kind {
     /// How many kinds there are.
     pub const COUNT: usize = 2 * Effort::COUNT;
 
+    /// All kinds, in the order of their positions.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let both = |effort| [false, true].map(|stream| Self { stream, effort });
+        Effort::ALL.into_iter().flat_map(both)
+    }
+
     /// The position in tables by kind.
     pub const fn at(self) -> usize {
         self.effort as usize * 2 + self.stream as usize
@@ -103,7 +109,10 @@ pub enum Effort {
 }
 
 impl Effort {
-    const COUNT: usize = Self::High as usize + 1;
+    const COUNT: usize = Self::ALL.len();
+
+    /// All of them, from the least.
+    const ALL: [Self; 4] = [Self::Unset, Self::Low, Self::Medium, Self::High];
 
     /// The effort by its name in OpenAI's API; a name that nobody knows is the highest.
     pub fn named(name: &str) -> Self {

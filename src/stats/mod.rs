@@ -5,9 +5,12 @@
 
 mod circuit;
 pub mod hedges;
+mod learner;
+pub mod lesson;
 mod minute;
 mod purse;
 mod recent;
+mod taught;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,15 +20,19 @@ use std::time::{Duration, Instant};
 use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
 use crate::routing::cooldown::breaker::{self, Ticket};
 use crate::routing::cooldown::{Breaker, Evidence, Rule, judge};
+use crate::routing::latency::Forecast;
 use crate::routing::strategy::lowest_latency;
 use crate::routing::view::{Counted, Measure, Payer, Samples, Spent, Used};
-use crate::routing::{Group, Member, Settings, View, Vitals};
+use crate::routing::{Group, Kind, Member, Outlook, Settings, View, Vitals};
 use circuit::Circuit;
 pub use circuit::Trial;
 pub use hedges::{GroupHedges, Hedges};
+use lesson::Lesson;
+pub use lesson::{Lessons, What};
 use minute::{MINUTE, Minute};
 use purse::Purse;
 use recent::Recent;
+use taught::Learning;
 
 /// The rows of all deployments that there are or were.
 #[derive(Debug)]
@@ -33,6 +40,7 @@ pub struct StatsTable {
     epoch: Instant,
     known: Mutex<Known>,
     hedges: hedges::Known,
+    lessons: Arc<Lessons>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +55,8 @@ struct Known {
 pub struct Named<'a> {
     /// Its id.
     pub id: &'a str,
+    /// The model group it belongs to: its members teach about each other.
+    pub group: &'a str,
     /// The prefix of its provider.
     pub provider: &'a str,
     /// How long a window of its budget is; `None` where it has none.
@@ -58,7 +68,13 @@ pub struct Named<'a> {
 impl StatsTable {
     /// An empty table. Times are kept relative to `now`.
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, known: Mutex::default(), hedges: hedges::Known::default() }
+        let (known, hedges) = (Mutex::default(), hedges::Known::default());
+        Self { epoch: now, known, hedges, lessons: Arc::default() }
+    }
+
+    /// What tries tell, until it is learned from.
+    pub fn lessons(&self) -> &Arc<Lessons> {
+        &self.lessons
     }
 
     /// The hedges of the groups of one snapshot, in its order.
@@ -68,7 +84,8 @@ impl StatsTable {
 
     /// The rows of one snapshot, in its order. A known id keeps its row unless it is now another
     /// provider's; rows of ids that are not named any more go as soon as no request holds them.
-    pub fn rows<'n>(&self, named: impl Iterator<Item = Named<'n>>) -> Rows {
+    /// What is new begins at `now`.
+    pub fn rows<'n>(&self, named: impl Iterator<Item = Named<'n>>, now: Instant) -> Rows {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = HashMap::new();
         let rows = named.map(|named| {
@@ -77,14 +94,24 @@ impl StatsTable {
             provider.set_period(named.provider_budget_period);
             let row = (known.rows.remove(named.id))
                 .filter(|row| Arc::ptr_eq(&row.provider, &provider))
-                .unwrap_or_else(|| Arc::new(Row::new(self.epoch, provider)));
+                .unwrap_or_else(|| {
+                    let learning = Learning::new(self.lessons.clone(), now);
+                    Arc::new(Row::new(self.epoch, provider, learning))
+                });
             row.own.set_period(named.budget_period);
+            row.learning.set_group(named.group);
             next.insert(named.id.into(), row.clone());
             row
         });
         let rows = Rows(rows.collect());
         known.rows = next;
         rows
+    }
+
+    /// The rows that are in force.
+    fn all(&self) -> Vec<Arc<Row>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.rows.values().cloned().collect()
     }
 }
 
@@ -102,6 +129,14 @@ impl Rows {
 impl View for Rows {
     fn vitals(&self, of: DeploymentIx) -> Vitals {
         self.get(of).map_or_else(Vitals::default, |row| row.vitals())
+    }
+
+    fn outlook(&self, of: DeploymentIx) -> Outlook {
+        self.get(of).map_or_else(Outlook::default, |row| row.learning.outlook())
+    }
+
+    fn forecast(&self, of: DeploymentIx, kind: Kind) -> Option<Arc<Forecast>> {
+        self.get(of)?.learning.forecast(kind)
     }
 
     fn used(&self, of: DeploymentIx, window: Duration, now: Instant) -> Used {
@@ -180,10 +215,11 @@ pub struct Row {
     per_token: Recent,
     own: Purse,
     provider: Arc<Purse>,
+    learning: Learning,
 }
 
 impl Row {
-    fn new(epoch: Instant, provider: Arc<Purse>) -> Self {
+    fn new(epoch: Instant, provider: Arc<Purse>, learning: Learning) -> Self {
         Self {
             epoch,
             in_flight: AtomicU32::new(0),
@@ -197,7 +233,13 @@ impl Row {
             per_token: Recent::default(),
             own: Purse::default(),
             provider,
+            learning,
         }
+    }
+
+    /// Tells the learner what a try has shown.
+    pub fn tell(self: &Arc<Self>, kind: Kind, what: What) {
+        self.learning.lessons.tell(Lesson { row: self.clone(), kind, what });
     }
 
     /// The numbers that routing may know.
@@ -314,6 +356,11 @@ impl Row {
         (before < until).then_some(pause)
     }
 
+    /// What a token of a stream takes after the first; `None` where nobody has seen one.
+    pub fn pace(&self, kind: Kind) -> Option<Duration> {
+        self.learning.pace(kind)
+    }
+
     /// Ends a cooldown.
     pub fn warm_up(&self) {
         self.cooling_until.store(0, Ordering::Relaxed);
@@ -405,12 +452,14 @@ mod tests {
 
     fn rows_of(table: &StatsTable, ids: &[&str], provider: &str) -> Rows {
         let (budget_period, provider_budget_period) = (Some(MINUTE), Some(MINUTE));
-        table.rows(ids.iter().map(|id| Named {
+        let named = ids.iter().map(|id| Named {
             id,
+            group: "g",
             provider,
             budget_period,
             provider_budget_period,
-        }))
+        });
+        table.rows(named, table.epoch)
     }
 
     const FIRST: DeploymentIx = DeploymentIx(0);

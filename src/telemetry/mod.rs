@@ -68,6 +68,7 @@ impl Telemetry {
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
         self.meters.raise(&table::CONNECTIONS_OPENED, &[], scrape.connections_opened);
+        self.meters.raise(&table::LESSONS_DROPPED, &[], scrape.lessons_dropped);
         let config = &scrape.config;
         set(&table::CONFIG_GENERATION, whole(config.generation));
         set(&table::CONFIG_IN_SYNC, flag(config.in_sync));
@@ -116,6 +117,8 @@ pub struct Scrape {
     pub connections_open: u32,
     /// Connections to providers opened since the start.
     pub connections_opened: u64,
+    /// What tries told that was not learned, since the start.
+    pub lessons_dropped: u64,
     /// The state of the configuration.
     pub config: Config,
 }
@@ -283,6 +286,7 @@ mod tests {
             requests_in_flight,
             connections_open,
             connections_opened,
+            lessons_dropped: 8,
             config,
         };
         check(
@@ -299,6 +303,7 @@ mod tests {
                 r"pillion_requests_in_flight 5",
                 r"pillion_upstream_connections_open 6",
                 r"pillion_upstream_connections_opened_total 7",
+                r"pillion_lessons_dropped_total 8",
                 r"pillion_config_generation 4",
                 r"pillion_config_in_sync 1",
                 r"pillion_config_last_reload_timestamp_seconds 1795265760",

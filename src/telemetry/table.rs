@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 30] = [
+pub const TABLE: [&Row; 31] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -80,6 +80,7 @@ pub const TABLE: [&Row; 30] = [
     &PANICS,
     &CONNECTIONS_OPEN,
     &CONNECTIONS_OPENED,
+    &LESSONS_DROPPED,
     &CONFIG_GENERATION,
     &CONFIG_IN_SYNC,
     &CONFIG_LAST_RELOAD_SUCCESS,
@@ -226,6 +227,13 @@ pub(super) const CONNECTIONS_OPENED: Row = Row::new(
     Kind::Counter,
     &[],
     "Connections to providers opened so far.",
+);
+
+pub(super) const LESSONS_DROPPED: Row = Row::new(
+    "pillion_lessons_dropped_total",
+    Kind::Counter,
+    &[],
+    "Waits and failures of tries that were not learned from, because too many came at once.",
 );
 
 pub(super) const CONFIG_GENERATION: Row = Row::new(

@@ -241,7 +241,7 @@ def test_weights_divide_the_calls(gateway, lanes, knob):
 
 def test_without_weights_all_are_used_alike(gateway, lanes):
     trio = lanes(3)
-    running = gateway(*[deployment("gpt", lane) for lane in trio])
+    running = gateway(*[deployment("gpt", lane) for lane in trio], router={"routing_strategy": "simple-shuffle"})
     for _ in range(150):
         running.ask()
     assert all(20 <= lane.count <= 80 for lane in trio), shares(trio)

@@ -5,6 +5,7 @@ mod cooldown;
 mod departure;
 mod hedge;
 mod layers;
+mod learning;
 mod limits;
 mod pace;
 mod race;

@@ -64,6 +64,11 @@ impl Lately {
         self.cost *= failure;
     }
 
+    /// Takes all waits as so many times longer.
+    pub(super) fn stretch(&mut self, factor: f64) {
+        self.waited *= factor;
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         self.waits += other.waits;
         self.waited += other.waited;

@@ -178,6 +178,22 @@ impl Model {
         lately.outlook()
     }
 
+    /// The outlook of several models together, as of one deployment's kinds of call. Each comes
+    /// with a factor that makes its waits comparable with those of the others.
+    pub fn joint_outlook<'m>(
+        models: impl Iterator<Item = (&'m Self, f64)>,
+        now: Instant,
+    ) -> Outlook {
+        let mut all = Lately::default();
+        for (model, factor) in models {
+            let mut lately = model.lately.clone();
+            lately.age(now.saturating_duration_since(model.as_of));
+            lately.stretch(factor);
+            all.merge(&lately);
+        }
+        all.outlook()
+    }
+
     /// The residuals of the last hour with the prior beneath, of total weight 1, and how many
     /// samples there are.
     fn hour_over(&self, prior: &Prior) -> (f64, Histogram) {

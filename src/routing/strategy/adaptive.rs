@@ -5,13 +5,15 @@
 //! not. A score is a product of terms, seconds times factors around 1, and every term is handed
 //! out, so that a choice can be explained.
 //!
-//! Pure numbers in, an index out. What the fleet knows enters as [`FleetLoad`], and without it
-//! the sidecar's own requests are all there is.
+//! Pure numbers in, an index out; they are read off the members of a group beside it. What the
+//! fleet knows enters as [`FleetLoad`], and without it the sidecar's own requests are all there is.
 
 use smallvec::SmallVec;
 
 use super::super::chance::unit;
-use super::super::view::Outlook;
+use super::super::table::Member;
+use super::super::view::{Outlook, View};
+use super::{Candidates, Scene};
 
 /// How sharply the better one is preferred: twice as good is taken 256 times of 257. Lower is
 /// smoother and slower to leave a deployment that became slow.
@@ -117,6 +119,29 @@ pub struct Choice {
     pub explored: bool,
     /// What the choice was made by.
     pub scores: Scores,
+}
+
+/// The members as they are scored.
+pub(in crate::routing) fn candidates(
+    left: &Candidates<'_>,
+    view: &impl View,
+) -> SmallVec<[Candidate; 8]> {
+    let weighted = left.iter().any(|member| member.weight.is_some());
+    let of = |member: &&Member| Candidate {
+        weight: member.weight.unwrap_or(if weighted { 0.0 } else { 1.0 }),
+        in_flight: view.vitals(member.deployment).in_flight,
+        ..Candidate::new(view.outlook(member.deployment))
+    };
+    left.iter().map(of).collect()
+}
+
+/// `adaptive`: one of the members.
+pub(in crate::routing) fn choose_member<'g>(
+    left: &Candidates<'g>,
+    scene: &Scene<'_, impl View>,
+) -> Option<&'g Member> {
+    let choice = choose(&candidates(left, scene.view), scene.shape.length, scene.entropy)?;
+    left.get(choice.index).copied()
 }
 
 /// Chooses one; `None` where there are none.
@@ -277,6 +302,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::routing::fixture::{World, members};
 
     const PROMPT: u32 = 900;
 
@@ -367,6 +393,21 @@ mod tests {
         check(&[loaded(19.0, 0.0), loaded(9.0, 0.0)], &[0.009, 0.991]);
         check(&[loaded(19.0, 60.0), loaded(9.0, 60.0)], &[0.5, 0.5]);
         check(&[loaded(19.0, 0.0), known(0.5)], &[0.5, 0.5]);
+    }
+
+    #[test]
+    fn members_are_scored_by_their_weight_and_what_runs_there() {
+        let mut world = World::default();
+        world.set_busy(0, 3);
+        let mut all = members(2);
+        let read = |all: &[Member]| -> Vec<_> {
+            let candidates = candidates(&all.iter().collect(), &world);
+            candidates.iter().map(|one| (one.in_flight, one.weight.to_bits())).collect()
+        };
+        let one = 1f64.to_bits();
+        assert_eq!(read(&all), [(3, one), (0, one)]);
+        all[1].weight = Some(2.0);
+        assert_eq!(read(&all), [(3, 0), (0, 2f64.to_bits())]);
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub use usage::Usage;
 /// `routing_strategy` with its `routing_strategy_args`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Strategy {
+    /// `adaptive`, Pillion's own: the better of two by what was learned, most of the time.
+    Adaptive,
     /// `cost-based-routing`: the cheapest.
     Cost,
     /// `least-busy`: the one with the fewest tries that run.
@@ -83,6 +85,7 @@ impl Strategy {
     /// The name it is configured by.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Adaptive => "adaptive",
             Self::Cost => "cost-based-routing",
             Self::LeastBusy => "least-busy",
             Self::LowestLatency(_) => "latency-based-routing",
@@ -95,7 +98,11 @@ impl Strategy {
     /// Whether it passes over deployments beyond their `rpm` or `tpm`, as it does in `LiteLLM`.
     pub const fn minds_limits(&self) -> bool {
         match self {
-            Self::Cost | Self::LowestLatency(_) | Self::Usage(_) | Self::UsageV2(_) => true,
+            Self::Adaptive
+            | Self::Cost
+            | Self::LowestLatency(_)
+            | Self::Usage(_)
+            | Self::UsageV2(_) => true,
             Self::LeastBusy | Self::SimpleShuffle => false,
         }
     }
@@ -104,14 +111,18 @@ impl Strategy {
     pub const fn weighs_prompts(&self) -> bool {
         match self {
             Self::Usage(_) | Self::UsageV2(_) => true,
-            Self::Cost | Self::LeastBusy | Self::LowestLatency(_) | Self::SimpleShuffle => false,
+            Self::Adaptive
+            | Self::Cost
+            | Self::LeastBusy
+            | Self::LowestLatency(_)
+            | Self::SimpleShuffle => false,
         }
     }
 
     /// Whether it prefers others to who has failed, so that it would leave no call for a probe.
     pub const fn shuns_failures(&self) -> bool {
         match self {
-            Self::LowestLatency(_) => true,
+            Self::Adaptive | Self::LowestLatency(_) => true,
             Self::Cost
             | Self::LeastBusy
             | Self::SimpleShuffle
@@ -127,6 +138,7 @@ impl Strategy {
         scene: &Scene<'_, impl View>,
     ) -> Option<&'g Member> {
         match self {
+            Self::Adaptive => adaptive::choose_member(left, scene),
             Self::Cost => cost::choose(left, scene.entropy),
             Self::LeastBusy => least_busy::choose(left, scene),
             Self::LowestLatency(args) => args.choose(left, scene),
@@ -168,7 +180,7 @@ mod tests {
     use crate::routing::fixture::World;
     use crate::routing::view::{Sample, Used};
 
-    fn all(list_size: usize, buffer: f64, percentile: Option<f64>) -> [Strategy; 6] {
+    fn all(list_size: usize, buffer: f64, percentile: Option<f64>) -> [Strategy; 7] {
         let latency = LowestLatency {
             lowest_latency_buffer: buffer,
             max_latency_list_size: list_size,
@@ -176,6 +188,7 @@ mod tests {
             ..LowestLatency::default()
         };
         [
+            Strategy::Adaptive,
             Strategy::Cost,
             Strategy::LeastBusy,
             Strategy::LowestLatency(latency),

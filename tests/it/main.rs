@@ -15,5 +15,6 @@ mod reload;
 mod shutdown;
 mod strategy;
 mod support;
+mod tail;
 mod translate;
 mod transport;

@@ -13,7 +13,7 @@ use super::race::resolve;
 use crate::lexicon::HedgeMode;
 use crate::routing::explain::{Considered, Dropped, explain, timeout};
 use crate::routing::hedge::{self, Across, After};
-use crate::routing::latency::{Bounds, Forecast, REFERENCE_TOKENS};
+use crate::routing::latency::{Bounds, Effect, Estimate, Forecast, REFERENCE_TOKENS};
 use crate::routing::limit::Limit;
 use crate::routing::strategy::Scene;
 use crate::routing::strategy::adaptive::Score;
@@ -28,7 +28,9 @@ impl Live {
         let scene = Scene { view: &self.rows, shape, now, entropy: 0 };
         let considered = explain(group, self.routes.settings(), &scene);
         let told = considered.iter().map(|one| self.candidate(group, one, now));
-        let left = self.hedges.get(group.at).map(|hedges| hedges.budget.left());
+        let hedges = self.hedges.get(group.at);
+        let left = hedges.map(|hedges| hedges.budget.left());
+        let effect = hedges.and_then(|hedges| hedges.effect());
         let fallbacks = group.fallbacks.iter().map(|fallback| &*fallback.model);
         Some(json!({
             "model": model,
@@ -37,6 +39,7 @@ impl Live {
             "reference_tokens": REFERENCE_TOKENS,
             "candidates": told.collect::<Vec<_>>(),
             "hedge": hedge(&group.hedge, left),
+            "hedge_effect": effect.as_ref().map(worth),
             "fallbacks": fallbacks.collect::<Vec<_>>(),
         }))
     }
@@ -166,6 +169,22 @@ fn hedge(settings: &hedge::Settings, left: Option<f64>) -> Value {
         "min_samples": settings.min_samples,
         "across": across,
         "holdout": settings.holdout,
+    })
+}
+
+/// What hedging was worth since the sidecar began: waits in seconds, each with its interval of 95 %.
+fn worth(effect: &Effect) -> Value {
+    let told = |estimate: &Estimate| {
+        let high = Some(estimate.high).filter(|high| high.is_finite()).map(rounded);
+        json!({ "value": rounded(estimate.value), "low": rounded(estimate.low), "high": high })
+    };
+    let waits = |[p50, p95, p99]: &[Estimate; 3]| json!({ "p50": told(p50), "p95": told(p95), "p99": told(p99) });
+    json!({
+        "requests": rounded(effect.requests),
+        "hedges_won": rounded(effect.wins),
+        "seconds_with": waits(&effect.with),
+        "seconds_without": waits(&effect.without),
+        "seconds_saved_per_win": effect.saved.as_ref().map(told),
     })
 }
 

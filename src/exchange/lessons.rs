@@ -46,6 +46,14 @@ pub(super) fn of_try(
     }
 }
 
+/// The first try of a request that was answered, by it or by its hedge.
+pub(super) fn of_primary(row: &Arc<Row>, shape: Shape, waited: Duration, beaten: bool) {
+    let kind = shape.kind();
+    if let Some(expected) = row.expected(kind, shape.length) {
+        row.tell(kind, What::Primary { waited, expected, beaten });
+    }
+}
+
 /// A try that lost, or whose client went away, after so long.
 pub(super) fn of_cut(row: &Arc<Row>, call: &Call, shape: Shape, waited: Duration) {
     if waited >= LEAST_CUT {

@@ -16,7 +16,7 @@ use super::lessons;
 use super::live::Live;
 use super::race::Won;
 use crate::account::{Ledger, Record, TryEnd, Wasted};
-use crate::lexicon::{DeploymentIx, time};
+use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::protocol::Call;
 use crate::routing::table::fill;
 use crate::routing::{Hedged, Launch, Role, Shape};
@@ -111,6 +111,7 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         let over = self.running.remove(at);
         self.note_end(&over, finished.end);
         if let Ok(won) = &finished.result {
+            self.teach_worth(&over);
             self.notes.rest = TryEnd::Lost(Wasted::default());
             self.note_winner(&over, won);
         } else if self.running.is_empty() {
@@ -144,6 +145,25 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
             }
         }
         Poll::Pending
+    }
+
+    /// Tells what the first try of the request shows of the worth of hedging.
+    fn teach_worth(&self, winner: &Running<'a, F>) {
+        let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
+        let (primary, beaten) = match (winner.launch.role, late) {
+            (Role::Lead, _) => (winner, false),
+            (Role::Hedge, Some(late)) => (late, true),
+            // It has failed before; what it would have taken is not known.
+            (Role::Hedge, None) => return,
+        };
+        let launch = &primary.launch;
+        let is_first = launch.retries == 0 && launch.fallbacks == 0;
+        if !is_first || launch.group.hedge.mode == HedgeMode::Disabled {
+            return;
+        }
+        if let Some(row) = self.live.rows.get(launch.member.deployment) {
+            lessons::of_primary(row, self.shape, super::since(primary.since), beaten);
+        }
     }
 
     fn note_winner(&mut self, over: &Running<'a, F>, won: &Won) {

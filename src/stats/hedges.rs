@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::lesson::{Lesson, What};
 use crate::lexicon::GroupIx;
 use crate::routing::hedge::{Bucket, Pair};
+use crate::routing::latency::{Effect, Trial};
 
 /// The hedges of one model group. Outlives a reload.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub struct Hedges {
     /// What they may cost.
     pub budget: Bucket,
     pairs: Mutex<HashMap<PairIds, Pair>>,
+    /// What is known of their worth; made when the first try tells something.
+    trial: Mutex<Option<Box<Trial>>>,
 }
 
 /// The ids of the late deployment and of the other one.
@@ -27,6 +31,21 @@ impl Hedges {
         let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         let pair = pairs.get(&(first.into(), second.into()));
         pair.is_none_or(|pair| pair.may_hedge(now, entropy))
+    }
+
+    /// What they were worth since the start; `None` where nothing is known.
+    pub fn effect(&self) -> Option<Effect> {
+        Effect::of(self.trial.lock().unwrap_or_else(PoisonError::into_inner).as_deref()?)
+    }
+
+    fn learn(&self, waited: Duration, expected: Duration, beaten: bool) {
+        let mut trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        let trial = trial.get_or_insert_default();
+        if beaten {
+            trial.won(waited, expected);
+        } else {
+            trial.answered(waited, expected);
+        }
     }
 
     /// Takes in how one ended.
@@ -41,6 +60,16 @@ impl Hedges {
 pub(super) struct Known(Mutex<HashMap<Box<str>, Arc<Hedges>>>);
 
 impl Known {
+    /// Whether a lesson was about the worth of hedging, and was taken in.
+    pub(super) fn take(&self, lesson: &Lesson) -> bool {
+        let What::Primary { waited, expected, beaten } = lesson.what else { return false };
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hedges) = known.get(&**lesson.row.learning.group()) {
+            hedges.learn(waited, expected, beaten);
+        }
+        true
+    }
+
     /// Those of the groups of one snapshot, in its order. A group that is not named any more is
     /// forgotten.
     pub(super) fn of<'n>(&self, groups: impl Iterator<Item = &'n str>) -> GroupHedges {

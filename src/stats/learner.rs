@@ -40,7 +40,8 @@ impl StatsTable {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            learner.round(self.lessons.waiting(), &self.all(), time::now());
+            let lessons = self.lessons.waiting().filter(|lesson| !self.hedges.take(lesson));
+            learner.round(lessons, &self.all(), time::now());
         }
     }
 }
@@ -201,7 +202,7 @@ impl Pupil {
         let model = model.get_or_insert_with(|| Box::new(Model::new(now)));
         match lesson.what {
             What::Failed { retry_after } => model.fail(retry_after, now),
-            What::Quota { .. } => {}
+            What::Primary { .. } | What::Quota { .. } => {}
             What::Pace { tokens, took } => model.learn_pace(tokens, took, now),
             What::Waited { length, waited, seen } => {
                 model.learn(&Sample { prompt_tokens: length, waited, seen }, prior, now);

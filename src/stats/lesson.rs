@@ -39,6 +39,16 @@ pub enum What {
         /// How long they took.
         took: Duration,
     },
+    /// It was the first try of a request that a hedge might have been made for: what that tells of
+    /// the worth of hedging.
+    Primary {
+        /// To its first token or answer, or to when a hedge had won.
+        waited: Duration,
+        /// What was expected of it.
+        expected: Duration,
+        /// Whether a hedge has won.
+        beaten: bool,
+    },
     /// What its provider says is left of its limits.
     Quota {
         /// Of the limit of which the least is left, in thousandths.

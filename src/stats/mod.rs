@@ -218,6 +218,9 @@ pub struct Row {
     learning: Learning,
 }
 
+/// Fewer samples say nothing about what to expect.
+const LEAST_SAMPLES: f64 = 10.0;
+
 impl Row {
     fn new(epoch: Instant, provider: Arc<Purse>, learning: Learning) -> Self {
         Self {
@@ -235,6 +238,13 @@ impl Row {
             provider,
             learning,
         }
+    }
+
+    /// How long an answer to a prompt of this length is expected to take; `None` where too little
+    /// was learned.
+    pub fn expected(&self, kind: Kind, length: u32) -> Option<Duration> {
+        let forecast = self.learning.forecast(kind)?;
+        (forecast.samples() >= LEAST_SAMPLES).then(|| forecast.expected(length))
     }
 
     /// Tells the learner what a try has shown.

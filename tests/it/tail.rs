@@ -104,10 +104,31 @@ async fn hedging_halves_the_tail_for_a_few_calls_more() {
     assert!(percentile(&hedged, 99) * 2 <= percentile(&plain, 99));
     assert!(extra * 100 <= 6 * REQUESTS && extra > 0, "{extra} calls more");
     check_sums(&with, extra).await;
+    check_effect(&with, percentile(&plain, 99), percentile(&hedged, 99)).await;
     let observed = without.metrics().await.sum("pillion_hedges_total", &[("outcome", "observed")]);
     assert!(observed > 0, "what would have been hedged is counted");
     without.stop().await;
     with.stop().await;
+}
+
+/// What the sidecar tells of the worth of hedging is what the clients saw, and what they would have
+/// seen without it.
+async fn check_effect(sidecar: &Pillion, without: Duration, with: Duration) {
+    let effect = until("all requests to be told", async || {
+        let explained = sidecar.get("/explain?model=gpt").await.json();
+        let effect = explained["hedge_effect"].clone();
+        // Nine of ten: nothing is told before a few answers have taught what to expect.
+        let enough = effect["requests"].as_f64()? > 2_700.0;
+        enough.then_some(effect)
+    })
+    .await;
+    println!("{effect}");
+    let seconds = |of: &str| effect[of]["p99"]["value"].as_f64().unwrap();
+    let near = |told: f64, seen: Duration| (0.6..1.6).contains(&(told / seen.as_secs_f64()));
+    assert!(near(seconds("seconds_without"), without), "{effect}");
+    assert!(near(seconds("seconds_with"), with), "{effect}");
+    let saved = effect["seconds_saved_per_win"]["value"].as_f64().unwrap();
+    assert!((0.5..1.5).contains(&saved), "{effect}");
 }
 
 /// Every call of the upstreams is in the books, and nothing is left open.

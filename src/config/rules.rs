@@ -13,6 +13,7 @@ use super::source::Source;
 use crate::lexicon::{PicoUsd, Substitute};
 use crate::provider::{Misfit, Spec};
 use crate::routing::cooldown::{Rule, breaker};
+use crate::routing::hedge;
 use crate::routing::strategy::{LowestLatency, Usage};
 use crate::routing::{Budget, Rates, RouteTable};
 
@@ -629,6 +630,52 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
 }
 
 #[test]
+fn hedging_is_set_for_all_and_for_one_group() {
+    let parts = clean(&settings(
+        "pillion",
+        "hedge: {mode: enabled, percentile: p99, budget: 0.1, max_prompt_tokens: 100, max_copies: 2, min_samples: 5, across: region, holdout: 0}, groups: {a: {hedge: {mode: disabled, delay: 2s}}}, timeouts: {total: 90s}",
+    ));
+    let want = hedge::Settings {
+        mode: hedge::Mode::Enabled,
+        after: hedge::After::Percentile(0.99),
+        budget: 0.1,
+        max_prompt_tokens: 100,
+        max_copies: 2,
+        min_samples: 5,
+        across: hedge::Across::Region,
+        holdout: 0.0,
+    };
+    let after = hedge::After::Delay(Duration::from_secs(2));
+    let of_group = hedge::Settings { mode: hedge::Mode::Disabled, after, ..want.clone() };
+    assert_eq!(parts.router.hedge, want);
+    assert_eq!(parts.router.group_hedges["a"], of_group);
+    assert_eq!(parts.router.total_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(clean(&params("")).router.hedge, hedge::Settings::default());
+    for number in ["95", "0.95", "p95", "'P95'"] {
+        let parts = clean(&settings("pillion", &format!("hedge: {{percentile: {number}}}")));
+        assert_eq!(parts.router.hedge.after, hedge::After::Percentile(0.95), "{number}");
+    }
+}
+
+#[test]
+fn wrong_settings_of_hedging_refuse_the_file() {
+    let error = |more: &str, path: &str, what: &str| {
+        told(&settings("pillion", more), Severity::Error, Scope::File, path, what);
+    };
+    // To YAML 1.1 `on` is a boolean, to YAML 1.2 a text.
+    error("hedge: {mode: on}", "pillion.hedge.mode", "disabled, enabled, observe");
+    error("hedge: {mode: true}", "pillion.hedge.mode", "disabled, enabled, observe");
+    error("hedge: {percentile: 20}", "pillion.hedge.percentile", "p50 to p99.9");
+    error("hedge: {budget: 5}", "pillion.hedge.budget", "0 to 1");
+    error("hedge: {max_copies: 9}", "pillion.hedge.max_copies", "0, 1 or 2");
+    error("hedge: {across: zone}", "pillion.hedge.across", "deployment, provider, region");
+    error("hedge: {delay: 1s, percentile: 95}", "pillion.hedge.delay", "not after both");
+    error("timeouts: {total: soon}", "pillion.timeouts.total", "duration");
+    let nobody = settings("pillion", "groups: {nobody: {hedge: {mode: observe}}}");
+    told(&nobody, Severity::Warning, Scope::File, "pillion.groups.nobody", "no model group");
+}
+
+#[test]
 fn the_numbers_of_pillions_cooldown_reach_their_place() {
     let parts = clean(&settings(
         "pillion",
@@ -854,6 +901,7 @@ proptest! {
             "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @, routing_strategy_args: @, provider_budget_config: @, optional_pre_call_checks: @}",
             "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}, optional_pre_call_checks: [@], provider_budget_config: {openai: {budget_limit: @, time_period: @}}, routing_strategy: latency-based-routing, routing_strategy_args: {ttl: @, max_latency_list_size: @, ttft_percentile: @}}",
             "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}, cooldown: {base: @, max: @, failures: @, jitter: @, rule: @}}",
+            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @}, groups: {a: {hedge: @}, b: @}, timeouts: {total: @}, routing: {strategy: @}}",
             "credential_list: @\nenvironment_variables: @\ngeneral_settings: {master_key: @, max_request_size_mb: @}\nlitellm_settings: @\ninclude: @",
         ];
         compiled(&places[place].replace('@', &value));

@@ -81,6 +81,8 @@ pub fn configuration(deployments: &[(Character, SocketAddr)]) -> String {
         "router_settings": {
             "model_group_alias": { "gpt-4o-mini": "demo" },
         },
+        // One of them has a heavy tail; here is what to do about it.
+        "pillion": { "hedge": { "mode": "enabled" } },
     })
     .to_string()
 }
@@ -97,7 +99,8 @@ Pillion is in front of three simulated deployments: steady, tailed and flaky.
   from openai import OpenAI
   print(OpenAI(base_url=\"http://{api}/v1\", api_key=\"any\").chat.completions.create(model=\"demo\", messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}]).choices[0].message.content)
 
-Metrics: http://{admin}/metrics    Health: http://{admin}/health/ready    Stop: Ctrl-C
+Metrics: http://{admin}/metrics    Health: http://{admin}/health/ready
+Who is asked, and why: http://{admin}/explain?model=demo    Stop: Ctrl-C
 "
     )
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::support::script::{Request, Step, send, serve};
@@ -123,12 +124,15 @@ async fn check_effect(sidecar: &Pillion, without: Duration, with: Duration) {
     })
     .await;
     println!("{effect}");
-    let seconds = |of: &str| effect[of]["p99"]["value"].as_f64().unwrap();
-    let near = |told: f64, seen: Duration| (0.6..1.6).contains(&(told / seen.as_secs_f64()));
-    assert!(near(seconds("seconds_without"), without), "{effect}");
-    assert!(near(seconds("seconds_with"), with), "{effect}");
-    let saved = effect["seconds_saved_per_win"]["value"].as_f64().unwrap();
-    assert!((0.5..1.5).contains(&saved), "{effect}");
+    // Of the tail without hedging a handful of hold-outs tell, so its interval is what counts.
+    let check = |told: &Value, seen: f64| {
+        let end = |name: &str| told[name].as_f64().unwrap_or(f64::INFINITY);
+        let reaches = end("low") <= 1.5 * seen && end("high") >= 0.7 * seen;
+        assert!(reaches, "{told} is not {seen}: {effect}");
+    };
+    check(&effect["seconds_without"]["p99"], without.as_secs_f64());
+    check(&effect["seconds_with"]["p99"], with.as_secs_f64());
+    check(&effect["seconds_saved_per_win"], without.saturating_sub(with).as_secs_f64());
 }
 
 /// Every call of the upstreams is in the books, and nothing is left open.

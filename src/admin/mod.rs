@@ -5,11 +5,13 @@
 //! on a provider, because a pod that is taken out of service when a provider is down helps
 //! nobody. Knows neither configuration nor metrics, only a [`Probe`] that tells of them.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
+use percent_encoding::percent_decode_str;
 
 /// What the answers are made of.
 pub trait Probe {
@@ -160,18 +162,8 @@ fn explain(query: &str, probe: &dyn Probe) -> Said {
 
 /// A value of a query without its escapes; a broken one stays as it is.
 fn unescaped(value: &str) -> String {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let raw = value.as_bytes();
-    let (mut bytes, mut at) = (Vec::with_capacity(raw.len()), 0);
-    while let Some(&byte) = raw.get(at) {
-        let escaped = (byte == b'%')
-            .then(|| Some(digit(raw.get(at + 1))? * 16 + digit(raw.get(at + 2))?))
-            .flatten()
-            .and_then(|value| u8::try_from(value).ok());
-        bytes.push(escaped.unwrap_or(if byte == b'+' { b' ' } else { byte }));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| value.to_owned())
+    let spaced = value.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map_or_else(|_| value.to_owned(), Cow::into_owned)
 }
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Said {

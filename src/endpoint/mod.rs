@@ -9,6 +9,7 @@ pub mod wishes;
 use std::borrow::Cow;
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::protocol::{Dialect, Endpoint};
 
@@ -71,21 +72,7 @@ fn find(path: &str) -> Option<Route<'_>> {
 
 /// A path segment without its `%` escapes; a broken escape stays as it is.
 fn unescaped(segment: &str) -> Cow<'_, str> {
-    if !segment.contains('%') {
-        return Cow::Borrowed(segment);
-    }
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let raw = segment.as_bytes();
-    let (mut bytes, mut at) = (Vec::with_capacity(raw.len()), 0);
-    while let Some(&byte) = raw.get(at) {
-        let escaped = (byte == b'%')
-            .then(|| Some(digit(raw.get(at + 1))? * 16 + digit(raw.get(at + 2))?))
-            .flatten()
-            .and_then(|value| u8::try_from(value).ok());
-        bytes.push(escaped.unwrap_or(byte));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(bytes).map_or(Cow::Borrowed(segment), Cow::Owned)
+    percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
 }
 
 #[cfg(test)]

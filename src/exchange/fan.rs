@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
@@ -20,7 +20,7 @@ use super::tries::Notes;
 use super::whole;
 use crate::account::{Ledger, Record, Sink, Try, TryEnd, Wasted};
 use crate::lexicon::time;
-use crate::protocol::{Call, Edits, Endpoint, Fields};
+use crate::protocol::{Call, Edits, Endpoint, Fields, json_list};
 
 /// More models than this in one call are a mistake or an attack.
 const MOST: usize = 8;
@@ -203,21 +203,7 @@ pub(super) async fn all(
             }
         })
         .collect();
-    list(&join_all(answers).await)
-}
-
-fn list(parts: &[Bytes]) -> Bytes {
-    let mut text =
-        BytesMut::with_capacity(2 + parts.iter().map(|part| part.len() + 1).sum::<usize>());
-    text.put_u8(b'[');
-    for (at, part) in parts.iter().enumerate() {
-        if at > 0 {
-            text.put_u8(b',');
-        }
-        text.put_slice(part);
-    }
-    text.put_u8(b']');
-    text.freeze()
+    json_list(&join_all(answers).await)
 }
 
 impl Won {

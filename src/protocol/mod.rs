@@ -5,6 +5,7 @@
 pub mod anthropic;
 pub mod fault;
 pub mod fields;
+pub mod list;
 pub mod name;
 pub mod openai;
 pub mod rope;
@@ -21,6 +22,7 @@ use crate::lexicon::{HedgeMode, Substitute};
 
 pub use fault::Fault;
 pub use fields::{Edits, Fields, NotAnObject};
+pub use list::json_list;
 pub use rope::{Rope, RopeBody};
 pub use usage::Usage;
 

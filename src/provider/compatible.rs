@@ -10,7 +10,7 @@ use memchr::memmem;
 use super::vendor::{Vendor, Wire};
 use super::{Adapter, Deployment, Outgoing, Unsayable, anthropic, build, drops, fault, reasoning};
 use crate::lexicon::Failure;
-use crate::protocol::{Call, Dialect, Edits, Endpoint, Fields};
+use crate::protocol::{Call, Dialect, Edits, Endpoint, Fields, json_list};
 use crate::registry;
 
 /// Speaks OpenAI's dialect.
@@ -184,21 +184,8 @@ fn with_system_role(messages: &[u8], edits: &mut Edits) {
         }
     }
     if changed {
-        edits.set("messages", joined(&parts));
+        edits.set("messages", json_list(&parts));
     }
-}
-
-fn joined(parts: &[Bytes]) -> Bytes {
-    let mut list = Vec::with_capacity(parts.iter().map(|part| part.len() + 1).sum::<usize>() + 2);
-    list.push(b'[');
-    for (at, part) in parts.iter().enumerate() {
-        if at > 0 {
-            list.push(b',');
-        }
-        list.extend_from_slice(part);
-    }
-    list.push(b']');
-    Bytes::from(list)
 }
 
 /// Asks a stream for its usage; says whether the client did not.
@@ -241,7 +228,7 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
                     let both = ours.iter().chain(&theirs);
                     let both: Vec<Bytes> =
                         both.map(|tool| Bytes::copy_from_slice(tool.get().as_bytes())).collect();
-                    edits.set("tools", joined(&both));
+                    edits.set("tools", json_list(&both));
                 }
             }
             (_, Some(_)) => {}

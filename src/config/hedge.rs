@@ -122,10 +122,7 @@ fn copies(field: &Cursor<'_>) -> Option<u32> {
 }
 
 fn across(field: &Cursor<'_>) -> Option<Across> {
-    match &*field.text()? {
-        "deployment" => Some(Across::Deployment),
-        "provider" => Some(Across::Provider),
-        "region" => Some(Across::Region),
-        _ => field.expected("one of deployment, provider, region", field.value),
-    }
+    let name = field.text()?;
+    let wanted = "one of deployment, provider, region";
+    Across::named(&name).or_else(|| field.expected(wanted, field.value))
 }

@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 
 use super::live::Live;
 use super::race::resolve;
-use crate::lexicon::HedgeMode;
-use crate::routing::explain::{Considered, Dropped, explain, timeout};
-use crate::routing::hedge::{self, Across, After};
+use crate::routing::explain::{Considered, Dropped, explain};
+use crate::routing::hedge::{self, After};
 use crate::routing::latency::{Bounds, Effect, Estimate, Forecast, REFERENCE_TOKENS};
 use crate::routing::limit::Limit;
 use crate::routing::strategy::Scene;
@@ -49,8 +48,8 @@ impl Live {
         let deployment = self.deployment(at);
         let forecasts = Kind::all().filter_map(|kind| {
             let forecast = self.rows.forecast(at, kind)?;
-            let shape = Shape { stream: kind.stream, effort: kind.effort, ..Shape::default() };
-            let longest = timeout(self.routes.settings(), one.member, shape);
+            let settings = self.routes.settings();
+            let longest = settings.timeout_of(one.member, kind.stream, (None, None));
             let pace = self.rows.get(at).and_then(|row| row.pace(kind));
             Some(told(&forecast, pace, kind, &group.hedge, longest))
         });
@@ -144,22 +143,12 @@ fn told(
 }
 
 fn hedge(settings: &hedge::Settings, left: Option<f64>) -> Value {
-    let mode = match settings.mode {
-        HedgeMode::Disabled => "disabled",
-        HedgeMode::Enabled => "enabled",
-        HedgeMode::Observe => "observe",
-    };
     let (percentile, delay) = match settings.after {
         After::Delay(delay) => (None, Some(delay.as_secs_f64())),
         After::Percentile(part) => (Some(part), None),
     };
-    let across = match settings.across {
-        Across::Deployment => "deployment",
-        Across::Provider => "provider",
-        Across::Region => "region",
-    };
     json!({
-        "mode": mode,
+        "mode": settings.mode.as_str(),
         "percentile": percentile,
         "delay_seconds": delay,
         "budget": settings.budget,
@@ -167,7 +156,7 @@ fn hedge(settings: &hedge::Settings, left: Option<f64>) -> Value {
         "max_prompt_tokens": settings.max_prompt_tokens,
         "max_copies": settings.max_copies,
         "min_samples": settings.min_samples,
-        "across": across,
+        "across": settings.across.as_str(),
         "holdout": settings.holdout,
     })
 }

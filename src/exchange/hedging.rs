@@ -35,11 +35,11 @@ pub(super) fn permit(
     (now, entropy): (Instant, u64),
 ) -> Result<(), Forgone> {
     let hedges = live.hedges.get(late.group.at).ok_or(Forgone::Budget)?;
-    let mut settings = late.group.hedge.clone();
-    settings.mode = call.wishes.hedge.unwrap_or(settings.mode);
+    let settings = &late.group.hedge;
     let id = |member: &Member| live.deployment(member.deployment).map_or("", |it| &*it.id);
     let petition = Petition {
-        settings: &settings,
+        settings,
+        mode: call.wishes.hedge.unwrap_or(settings.mode),
         eligible: endpoint::is_repeatable(call),
         prompt_tokens: shape.length,
         failing: failing(live, late.group.members.iter()),

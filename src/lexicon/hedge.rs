@@ -17,11 +17,15 @@ impl HedgeMode {
 
     /// A mode by its name.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "disabled" => Some(Self::Disabled),
-            "enabled" => Some(Self::Enabled),
-            "observe" => Some(Self::Observe),
-            _ => None,
+        [Self::Disabled, Self::Enabled, Self::Observe].into_iter().find(|it| it.as_str() == name)
+    }
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+            Self::Observe => "observe",
         }
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! Promises what the next pick does, because it is made of the same filters. Changes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::limit::Exceeded;
 use super::pick::{Filter, Narrow, sift};
 use super::strategy::adaptive::{self, Score};
-use super::strategy::{Candidates, Scene, Shape, Strategy};
+use super::strategy::{Candidates, Scene, Strategy};
 use super::table::{Group, Member, Settings};
 use super::view::View;
 use super::{budget, limit};
@@ -128,18 +128,10 @@ fn chances(strategy: Strategy, left: &Candidates<'_>, scene: &Scene<'_, impl Vie
     chances
 }
 
-/// How long a try of this shape may take, where the request does not say.
-pub fn timeout(settings: &Settings, member: &Member, shape: Shape) -> Duration {
-    let whole = member.timeout.unwrap_or(settings.timeout);
-    if !shape.stream {
-        return whole;
-    }
-    member.stream_timeout.or(settings.stream_timeout).unwrap_or(whole)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use super::*;
     use crate::lexicon::DeploymentIx;

@@ -179,6 +179,21 @@ pub enum Rates {
 }
 
 impl Settings {
+    /// How long a try may take, by §2.5 of `LiteLLM` the first that is set: to the whole answer, or
+    /// for a stream how long it may be silent. `whole` and `silence` are the request's own wishes.
+    pub fn timeout_of(
+        &self,
+        member: &Member,
+        stream: bool,
+        (whole, silence): (Option<Duration>, Option<Duration>),
+    ) -> Duration {
+        let whole = whole.or(member.timeout).unwrap_or(self.timeout);
+        if !stream {
+            return whole;
+        }
+        silence.or(member.stream_timeout).or(self.stream_timeout).unwrap_or(whole)
+    }
+
     /// Whether `rpm` and `tpm` are limits under this strategy, and not shares alone.
     pub const fn minds_limits(&self, strategy: &Strategy) -> bool {
         matches!(self.rates, Rates::Limits) || strategy.minds_limits()

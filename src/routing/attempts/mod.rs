@@ -411,24 +411,12 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// §2.5 of `LiteLLM`, the first that is set, and no more than is left of the whole.
+    /// How long a try may take, and no more than is left of the whole.
     fn timeout(&self, member: &Member, now: Instant) -> Duration {
+        let wishes = (self.ask.timeout, self.ask.stream_timeout);
+        let own = self.table.settings().timeout_of(member, self.ask.shape.stream, wishes);
         let left = self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let own = self.own_timeout(member);
         left.map_or(own, |left| left.min(own))
-    }
-
-    fn own_timeout(&self, member: &Member) -> Duration {
-        let settings = self.table.settings();
-        let whole = self.ask.timeout.or(member.timeout).unwrap_or(settings.timeout);
-        if !self.ask.shape.stream {
-            return whole;
-        }
-        self.ask
-            .stream_timeout
-            .or(member.stream_timeout)
-            .or(settings.stream_timeout)
-            .unwrap_or(whole)
     }
 
     fn verdict(&self) -> Verdict {

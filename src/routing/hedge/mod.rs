@@ -74,7 +74,23 @@ pub enum Across {
     Region,
 }
 
-/// Why a late request got no hedge.
+impl Across {
+    /// One of them by its name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Deployment, Self::Provider, Self::Region].into_iter().find(|it| it.as_str() == name)
+    }
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::Provider => "provider",
+            Self::Region => "region",
+        }
+    }
+}
+
+/// Why a late request got no hedge; the reasons in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Forgone {
     /// Nobody else is free, or who is shares too much with the first.
@@ -98,19 +114,6 @@ pub enum Forgone {
 }
 
 impl Forgone {
-    /// All of them, in the order in which they are looked at.
-    pub const ALL: [Self; 9] = [
-        Self::NoCandidate,
-        Self::Unlikely,
-        Self::Ineligible,
-        Self::LongPrompt,
-        Self::BrownOut,
-        Self::Pair,
-        Self::Observed,
-        Self::Holdout,
-        Self::Budget,
-    ];
-
     /// The word for labels and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,8 +133,10 @@ impl Forgone {
 /// What a permit is asked for with.
 #[derive(Debug, Clone, Copy)]
 pub struct Petition<'a> {
-    /// What is configured for the group, with the request's own wish.
+    /// What is configured for the group.
     pub settings: &'a Settings,
+    /// The mode, which the request may have chosen itself.
+    pub mode: Mode,
     /// Whether the request may be made twice at all.
     pub eligible: bool,
     /// About how many tokens its prompt has.
@@ -164,7 +169,7 @@ pub fn permit(petition: &Petition<'_>, pay: impl FnOnce() -> bool) -> Result<(),
     if !petition.pair {
         return Err(Forgone::Pair);
     }
-    if settings.mode != Mode::Enabled {
+    if petition.mode != Mode::Enabled {
         return Err(Forgone::Observed);
     }
     if unit(petition.entropy) < settings.holdout {
@@ -177,20 +182,24 @@ pub fn permit(petition: &Petition<'_>, pay: impl FnOnce() -> bool) -> Result<(),
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(change: impl FnOnce(&mut Petition<'_>, &mut Settings), want: Result<(), Forgone>) {
-        let mut settings = Settings { mode: Mode::Enabled, ..Settings::default() };
-        let usual = Settings::default();
-        let mut petition = Petition {
-            settings: &usual,
+    /// A request of usual length that nothing speaks against.
+    fn petition(settings: &Settings) -> Petition<'_> {
+        Petition {
+            settings,
+            mode: Mode::Enabled,
             eligible: true,
             prompt_tokens: 900,
             failing: 0.0,
             pair: true,
             entropy: u64::MAX,
-        };
-        change(&mut petition, &mut settings);
-        petition.settings = &settings;
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Petition<'_>), want: Result<(), Forgone>) {
+        let settings = Settings::default();
+        let mut petition = petition(&settings);
+        change(&mut petition);
         assert_eq!(permit(&petition, || true), want);
         let unpaid = want.and(Err(Forgone::Budget));
         assert_eq!(permit(&petition, || false), unpaid);
@@ -198,28 +207,25 @@ mod tests {
 
     #[test]
     fn a_permit_needs_all_of_them() {
-        check(|_, _| (), Ok(()));
-        check(|it, _| it.eligible = false, Err(Forgone::Ineligible));
-        check(|it, _| it.prompt_tokens = 8_001, Err(Forgone::LongPrompt));
-        check(|it, _| it.failing = 0.3, Err(Forgone::BrownOut));
-        check(|it, _| it.pair = false, Err(Forgone::Pair));
-        check(|it, _| it.entropy = 0, Err(Forgone::Holdout));
-        check(|_, settings| settings.mode = Mode::Observe, Err(Forgone::Observed));
-        check(|_, settings| settings.max_prompt_tokens = 10, Err(Forgone::LongPrompt));
+        let short = Settings { max_prompt_tokens: 10, ..Settings::default() };
+        check(|_| (), Ok(()));
+        check(|it| it.eligible = false, Err(Forgone::Ineligible));
+        check(|it| it.prompt_tokens = 8_001, Err(Forgone::LongPrompt));
+        check(|it| it.failing = 0.3, Err(Forgone::BrownOut));
+        check(|it| it.pair = false, Err(Forgone::Pair));
+        check(|it| it.entropy = 0, Err(Forgone::Holdout));
+        check(|it| it.mode = Mode::Observe, Err(Forgone::Observed));
+        for paid in [true, false] {
+            assert_eq!(permit(&petition(&short), || paid), Err(Forgone::LongPrompt));
+        }
     }
 
     #[test]
     fn about_the_configured_share_is_held_out() {
-        let settings = Settings { mode: Mode::Enabled, ..Settings::default() };
+        let settings = Settings::default();
         let held = (0..10_000u64).filter(|step| {
-            let petition = Petition {
-                settings: &settings,
-                eligible: true,
-                prompt_tokens: 0,
-                failing: 0.0,
-                pair: true,
-                entropy: (2 * step + 1) * (u64::MAX / 20_000),
-            };
+            let entropy = (2 * step + 1) * (u64::MAX / 20_000);
+            let petition = Petition { entropy, ..petition(&settings) };
             permit(&petition, || true) == Err(Forgone::Holdout)
         });
         assert_eq!(held.count(), 500);
@@ -227,15 +233,8 @@ mod tests {
 
     #[test]
     fn a_forgone_hedge_does_not_cost_anything() {
-        let settings = Settings { mode: Mode::Observe, ..Settings::default() };
-        let petition = Petition {
-            settings: &settings,
-            eligible: true,
-            prompt_tokens: 0,
-            failing: 0.0,
-            pair: true,
-            entropy: 1,
-        };
+        let settings = Settings::default();
+        let petition = Petition { mode: Mode::Observe, ..petition(&settings) };
         let refused = permit(&petition, || panic!("nobody pays for what is only observed"));
         assert_eq!(refused, Err(Forgone::Observed));
     }

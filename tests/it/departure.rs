@@ -19,14 +19,12 @@ fn check_at_once(what: &str, left: Instant, closed: Instant) {
 }
 
 async fn check_nothing_is_left(sidecar: &Pillion) {
-    until("the gauges to fall", async || {
-        let metrics = sidecar.metrics().await;
-        let running = metrics.of("pillion_requests_in_flight")
-            + metrics.of("pillion_tries_in_flight")
-            + metrics.of("pillion_upstream_connections_open");
-        (running == 0).then_some(())
-    })
-    .await;
+    let gauges = [
+        "pillion_requests_in_flight",
+        "pillion_tries_in_flight",
+        "pillion_upstream_connections_open",
+    ];
+    sidecar.falls_to_zero(&gauges).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

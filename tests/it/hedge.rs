@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::support::config_map::ConfigMap;
-use crate::support::script::{Gate, Request, Step, send, serve};
+use crate::support::script::{Gate, Step, send, serve};
 use crate::support::sidecar::{Pillion, Start, deployment};
 use crate::support::upstream::Upstream;
 use crate::support::{chat, now, until};
@@ -30,7 +30,7 @@ async fn silent() -> Upstream {
 }
 
 async fn prompt() -> Upstream {
-    Upstream::start(|_| serve(answer)).await
+    Upstream::start(|_| serve(chat::answer)).await
 }
 
 /// Answers each call when the gate is opened.
@@ -40,30 +40,16 @@ async fn gated(gate: &Gate) -> Upstream {
         let gate = gate.clone();
         serve(move |request| {
             let mut steps = vec![Step::Gate(gate.clone())];
-            steps.extend(answer(request));
+            steps.extend(chat::answer(request));
             steps
         })
     })
     .await
 }
 
-fn answer(request: &Request) -> Vec<Step> {
-    if request.wants_stream() { chat::stream(3) } else { vec![send(chat::whole("hello"))] }
-}
-
 /// A call with one more header.
 fn with_header(call: &str, header: &str) -> String {
     call.replacen("\r\n", &format!("\r\n{header}\r\n"), 1)
-}
-
-async fn check_nothing_is_left(sidecar: &Pillion) {
-    until("the gauges to fall", async || {
-        let metrics = sidecar.metrics().await;
-        let running =
-            metrics.of("pillion_requests_in_flight") + metrics.of("pillion_tries_in_flight");
-        (running == 0).then_some(())
-    })
-    .await;
 }
 
 async fn tries(sidecar: &Pillion, deployment: &str, outcome: &str) -> u64 {
@@ -89,7 +75,7 @@ async fn the_first_answer_wins_and_the_losers_connection_is_closed() {
     println!("closed after the answer: {lags:?}");
     assert!(lags.iter().all(|lag| *lag < Duration::from_secs(1)), "{lags:?}");
     assert!(lags.iter().any(|lag| *lag < Duration::from_millis(50)), "{lags:?}");
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     let records = sidecar.recorded(6).await;
     for record in &records {
         assert_eq!((&record["hedge"], &record["tries"]), (&"won".into(), &2.into()), "{record}");
@@ -135,7 +121,7 @@ async fn the_first_try_may_still_win() {
     let records = sidecar.recorded(1).await;
     assert_eq!((&records[0]["hedge"], &records[0]["deployment"]), (&"lost".into(), &"slow".into()));
     assert_eq!(tries(&sidecar, "other", "lost").await, 1);
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     sidecar.stop().await;
 }
 
@@ -172,7 +158,7 @@ async fn a_failed_hedge_does_not_end_the_request_and_two_failures_do_once() {
     assert_eq!(answer.status(), 500, "{answer:?}");
     let records = sidecar.recorded(1).await;
     assert_eq!((&records[0]["hedge"], &records[0]["tries"]), (&"failed".into(), &2.into()));
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     sidecar.stop().await;
 }
 
@@ -188,7 +174,7 @@ async fn a_client_that_leaves_during_a_hedge_ends_both() {
     for closed in [slow.closed(0).await, other.closed(0).await] {
         assert!(closed.saturating_duration_since(left) < Duration::from_secs(1));
     }
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     let records = sidecar.recorded(1).await;
     assert_eq!((&records[0]["end"], &records[0]["tries"]), (&"abandoned".into(), &2.into()));
     assert_eq!(tries(&sidecar, "slow", "abandoned").await, 1);
@@ -209,7 +195,7 @@ async fn the_deadline_holds_for_both() {
     slow.closed(0).await;
     other.closed(0).await;
     assert_eq!((slow.requests().len(), other.requests().len()), (1, 1));
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     sidecar.stop().await;
 }
 
@@ -231,7 +217,7 @@ async fn a_reload_during_a_hedge_changes_nothing_for_it() {
     let answer = wire.answer().await;
     assert!(answer.is_done(), "{answer:?}");
     slow.closed(0).await;
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     sidecar.stop().await;
 }
 

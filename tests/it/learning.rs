@@ -15,22 +15,6 @@ use crate::support::{chat, until};
 
 const SLOW: Duration = Duration::from_millis(200);
 
-/// A provider that waits before it answers.
-async fn provider(wait: Duration) -> Upstream {
-    Upstream::start(move |_| {
-        serve(move |request| {
-            let mut steps = vec![Step::Pause(wait)];
-            if request.wants_stream() {
-                steps.extend(chat::stream(3));
-            } else {
-                steps.push(send(chat::whole("hello")));
-            }
-            steps
-        })
-    })
-    .await
-}
-
 /// What `/explain` says of the first candidate of a group.
 async fn explained(sidecar: &Pillion, model: &str) -> Value {
     let answer = sidecar.get(&format!("/explain?model={model}")).await;
@@ -51,7 +35,8 @@ async fn forecast(sidecar: &Pillion, model: &str, stream: bool, samples: f64) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waits_are_forecast_by_kind_and_outlive_a_reload() {
-    let (slow, fast) = (provider(SLOW).await, provider(Duration::ZERO).await);
+    let (slow, fast) =
+        (Upstream::answering_after(SLOW).await, Upstream::answering_after(Duration::ZERO).await);
     let text = String::from("router_settings: {num_retries: 0}\nmodel_list:\n")
         + &deployment("slow", "s", &slow.base(), "")
         + &deployment("fast", "f", &fast.base(), "");
@@ -92,7 +77,8 @@ async fn waits_are_forecast_by_kind_and_outlive_a_reload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn adaptive_leaves_the_slow_and_says_why() {
-    let (slow, fast) = (provider(SLOW).await, provider(Duration::ZERO).await);
+    let (slow, fast) =
+        (Upstream::answering_after(SLOW).await, Upstream::answering_after(Duration::ZERO).await);
     let text = String::from("router_settings: {num_retries: 0}\nmodel_list:\n")
         + &deployment("gpt", "s", &slow.base(), "")
         + &deployment("gpt", "f", &fast.base(), "");
@@ -177,7 +163,7 @@ async fn failures_are_learned_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_teaches_that_it_waited_so_long() {
-    let gone = provider(Duration::from_secs(60)).await;
+    let gone = Upstream::answering_after(Duration::from_secs(60)).await;
     let text = String::from("router_settings: {num_retries: 0}\nmodel_list:\n")
         + &deployment("gpt", "g", &gone.base(), "");
     let sidecar = Start::with(text).ready().await;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::script::{Request, Step, send, serve};
 use crate::support::sidecar::{Pillion, Start, deployment};
 use crate::support::upstream::Upstream;
-use crate::support::{chat, now, until};
+use crate::support::{chat, now};
 
 const FASTEST: &str = ",\"fastest_response\":true";
 
@@ -30,13 +30,9 @@ async fn playing(play: impl Fn(&Request) -> Vec<Step> + Clone + Send + Sync + 's
     Upstream::start(move |_| serve(play.clone())).await
 }
 
-fn prompt(request: &Request) -> Vec<Step> {
-    if request.wants_stream() { chat::stream(2) } else { vec![send(chat::whole("hello"))] }
-}
-
 fn late(request: &Request) -> Vec<Step> {
     let mut steps = vec![Step::Pause(Duration::from_millis(150))];
-    steps.extend(prompt(request));
+    steps.extend(chat::answer(request));
     steps
 }
 
@@ -61,19 +57,9 @@ fn calls(more: &str) -> [String; 2] {
     [of(""), of(",\"stream\":true")]
 }
 
-async fn check_nothing_is_left(sidecar: &Pillion) {
-    until("the gauges to fall", async || {
-        let metrics = sidecar.metrics().await;
-        let running =
-            metrics.of("pillion_requests_in_flight") + metrics.of("pillion_tries_in_flight");
-        (running == 0).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_good_answer_wins_and_the_loser_is_closed() {
-    let (slow, fast) = (silent().await, playing(prompt).await);
+    let (slow, fast) = (silent().await, playing(chat::answer).await);
     let sidecar = start(&slow, &fast).await;
     for (number, call) in calls(FASTEST).into_iter().enumerate() {
         let answer = sidecar.ask(call).await;
@@ -86,7 +72,7 @@ async fn the_first_good_answer_wins_and_the_loser_is_closed() {
         println!("closed {lag:?} after the answer");
         assert!(lag < Duration::from_secs(1), "{lag:?}");
     }
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     let records = sidecar.recorded(2).await;
     assert!(records.iter().all(|it| it["deployment"] == "db" && it["tries"] == 2), "{records:?}");
     let metrics = sidecar.metrics().await;
@@ -109,7 +95,7 @@ async fn neither_an_error_nor_a_refusal_wins_while_another_lives() {
                 "{answer:?}"
             );
         }
-        check_nothing_is_left(&sidecar).await;
+        sidecar.rests().await;
         sidecar.stop().await;
     }
 }
@@ -127,7 +113,7 @@ async fn what_is_left_is_answered_when_nobody_does_better() {
     for call in calls(FASTEST) {
         assert_eq!(sidecar.ask(call).await.status(), 500);
     }
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     let records = sidecar.recorded(2).await;
     assert!(records.iter().all(|it| it["end"] == "refused" && it["tries"] == 2), "{records:?}");
     sidecar.stop().await;
@@ -144,7 +130,7 @@ async fn a_client_that_leaves_ends_all_of_them() {
     drop(wire);
     a.closed(0).await;
     b.closed(0).await;
-    check_nothing_is_left(&sidecar).await;
+    sidecar.rests().await;
     let records = sidecar.recorded(1).await;
     assert_eq!(records[0]["end"], "abandoned");
     let metrics = sidecar.metrics().await;
@@ -174,7 +160,7 @@ async fn without_the_flag_all_answers_come_as_a_list() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_nobody_has_are_told() {
-    let (a, b) = (playing(prompt).await, playing(prompt).await);
+    let (a, b) = (playing(chat::answer).await, playing(chat::answer).await);
     let sidecar = start(&a, &b).await;
     let ask = async |model: &str| sidecar.ask(chat::post(&chat::body(model, FASTEST))).await;
     assert_eq!(ask("a,nobody").await.status(), 200);

@@ -14,22 +14,6 @@ use crate::support::{chat, until};
 /// Long enough to tell a slow provider from a busy machine.
 const SLOW: Duration = Duration::from_millis(300);
 
-/// A provider that waits before it answers.
-async fn provider(wait: Duration) -> Upstream {
-    Upstream::start(move |_| {
-        serve(move |request| {
-            let mut steps = vec![Step::Pause(wait)];
-            if request.wants_stream() {
-                steps.extend(chat::stream(3));
-            } else {
-                steps.push(send(chat::whole("hello")));
-            }
-            steps
-        })
-    })
-    .await
-}
-
 /// A provider that says that every answer used so many tokens.
 async fn expensive(tokens: u64) -> Upstream {
     let body = format!(
@@ -94,7 +78,10 @@ fn check_refused(answer: &Answer, says: &str, longest: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn latency_moves_traffic_to_the_fastest_and_outlives_a_reload() {
     for call in [chat::plain("gpt"), chat::streamed("gpt")] {
-        let (slow, fast) = (provider(SLOW).await, provider(Duration::ZERO).await);
+        let (slow, fast) = (
+            Upstream::answering_after(SLOW).await,
+            Upstream::answering_after(Duration::ZERO).await,
+        );
         let text = config("routing_strategy: latency-based-routing", &[(&slow, ""), (&fast, "")]);
         let mut mount = ConfigMap::new(&text);
         let sidecar = Start::from_file(mount.file()).ready().await;
@@ -115,7 +102,7 @@ async fn latency_moves_traffic_to_the_fastest_and_outlives_a_reload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_fails_quickly_does_not_look_fast() {
-    let (broken, good) = (failing().await, provider(SLOW).await);
+    let (broken, good) = (failing().await, Upstream::answering_after(SLOW).await);
     let router = "routing_strategy: latency-based-routing, disable_cooldowns: true";
     let text =
         config(router, &[(&broken, ""), (&good, "")]).replace("num_retries: 0", "num_retries: 1");
@@ -129,7 +116,7 @@ async fn a_provider_that_fails_quickly_does_not_look_fast() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_never_answers_does_not_get_every_call() {
     let silent = Upstream::start(|_| serve(|_| Vec::new())).await;
-    let good = provider(Duration::ZERO).await;
+    let good = Upstream::answering_after(Duration::ZERO).await;
     let text = config("routing_strategy: latency-based-routing", &[(&silent, ""), (&good, "")]);
     let sidecar = Start::with(text).ready().await;
     // Chance decides who is asked first; then it is the other's turn.
@@ -222,7 +209,7 @@ const ENFORCE: &str = "optional_pre_call_checks: [enforce_model_rate_limits]";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_request_beyond_an_enforced_rate_is_refused_also_after_a_reload() {
-    let upstream = provider(Duration::ZERO).await;
+    let upstream = Upstream::answering_after(Duration::ZERO).await;
     let text = config(ENFORCE, &[(&upstream, ", rpm: 2")]);
     let mut mount = ConfigMap::new(&text);
     let sidecar = Start::from_file(mount.file()).ready().await;
@@ -249,7 +236,7 @@ async fn the_request_beyond_an_enforced_rate_is_refused_also_after_a_reload() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_come_together_do_not_pass_an_enforced_rate_together() {
-    let upstream = provider(SLOW).await;
+    let upstream = Upstream::answering_after(SLOW).await;
     let text = config(ENFORCE, &[(&upstream, ", rpm: 5, max_parallel_requests: 100")]);
     let sidecar = Start::with(text).ready().await;
     let mut wires = Vec::new();
@@ -301,7 +288,7 @@ async fn an_answer_that_broke_off_is_paid_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn enforced_tokens_are_refused_and_lead_to_others_first() {
-    let (one, other) = (expensive(60).await, provider(Duration::ZERO).await);
+    let (one, other) = (expensive(60).await, Upstream::answering_after(Duration::ZERO).await);
     let mut text = config(
         &format!("{ENFORCE}, fallbacks: [{{gpt: [spare]}}]"),
         &[(&one, ", tpm: 100, order: 1")],
@@ -318,7 +305,7 @@ async fn enforced_tokens_are_refused_and_lead_to_others_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_that_is_not_enforced_is_a_share() {
-    let upstream = provider(Duration::ZERO).await;
+    let upstream = Upstream::answering_after(Duration::ZERO).await;
     let text = config("", &[(&upstream, ", rpm: 2, tpm: 5")]);
     let sidecar = Start::with(text).ready().await;
     let answers = ask(&sidecar, chat::plain("gpt"), 4).await;

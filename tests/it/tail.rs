@@ -137,13 +137,7 @@ async fn check_effect(sidecar: &Pillion, without: Duration, with: Duration) {
 
 /// Every call of the upstreams is in the books, and nothing is left open.
 async fn check_sums(sidecar: &Pillion, extra: usize) {
-    until("all tries to be over", async || {
-        let metrics = sidecar.metrics().await;
-        let running =
-            metrics.of("pillion_requests_in_flight") + metrics.of("pillion_tries_in_flight");
-        (running == 0).then_some(())
-    })
-    .await;
+    sidecar.rests().await;
     let metrics = sidecar.metrics().await;
     let (requests, extra) = (REQUESTS as u64, extra as u64);
     let tries = |outcome| metrics.sum("pillion_tries_total", &[("outcome", outcome)]);

@@ -16,7 +16,7 @@ use crate::support::script::{Step, send, serve};
 use crate::support::secure::{Authority, H2Upstream};
 use crate::support::sidecar::{Pillion, Start, config, deployment};
 use crate::support::upstream::Upstream;
-use crate::support::{chat, now};
+use crate::support::{chat, now, until};
 
 /// A configuration with one deployment, `gpt`, at `base`.
 fn config_at(base: &str) -> String {
@@ -27,11 +27,7 @@ fn config_at(base: &str) -> String {
 }
 
 async fn friendly() -> Upstream {
-    Upstream::start(|_| serve(answer)).await
-}
-
-fn answer(request: &crate::support::script::Request) -> Vec<Step> {
-    if request.wants_stream() { chat::stream(3) } else { vec![send(chat::whole("hello"))] }
+    Upstream::start(|_| serve(chat::answer)).await
 }
 
 async fn check_served(sidecar: &Pillion) {
@@ -87,15 +83,11 @@ async fn a_connection_that_was_idle_for_too_long_is_closed_and_not_used_again() 
     call().await;
     assert_eq!((connections.open(), connections.opened()), (1, 1));
     let pruning = client.clone().prune();
-    let closed = async {
-        while connections.open() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let bounded = tokio::time::timeout(Duration::from_secs(20), closed);
+    let closed =
+        until("the idle connection to be closed", async || (connections.open() == 0).then_some(()));
     tokio::select! {
         () = pruning => unreachable!("pruning never ends"),
-        closed = bounded => closed.expect("the idle connection is closed in time"),
+        () = closed => {}
     }
     call().await;
     assert_eq!(connections.opened(), 2);
@@ -125,7 +117,7 @@ async fn http_1_is_spoken_over_tls_where_nothing_else_is_offered() {
     let authority = Authority::new();
     for protocols in [&["http/1.1"][..], &[]] {
         let upstream =
-            Upstream::start_secure(authority.acceptor(protocols), |_| serve(answer)).await;
+            Upstream::start_secure(authority.acceptor(protocols), |_| serve(chat::answer)).await;
         let base = format!("https://localhost:{}/v1", upstream.address.port());
         let sidecar = Start::with(config_at(&base))
             .environment("SSL_CERT_FILE", authority.file())
@@ -167,7 +159,7 @@ async fn a_cancelled_http_2_call_resets_its_stream_and_keeps_the_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_untrusted_certificate_is_refused_and_said() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let upstream = Upstream::start_secure(theirs.acceptor(&[]), |_| serve(answer)).await;
+    let upstream = Upstream::start_secure(theirs.acceptor(&[]), |_| serve(chat::answer)).await;
     let sidecar = Start::with(config_at(&format!("https://{}/v1", upstream.address)))
         .environment("SSL_CERT_FILE", ours.file())
         .ready()
@@ -182,7 +174,7 @@ async fn an_untrusted_certificate_is_refused_and_said() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn https_proxy_gets_a_tunnel_with_its_credentials() {
     let authority = Authority::new();
-    let upstream = Upstream::start_secure(authority.acceptor(&[]), |_| serve(answer)).await;
+    let upstream = Upstream::start_secure(authority.acceptor(&[]), |_| serve(chat::answer)).await;
     let proxy = Forward::start(upstream.address).await;
     let url = proxy.url().replace("http://", "http://user:secret@");
     let sidecar = Start::with(config_at("https://localhost:4433/v1"))
@@ -282,7 +274,7 @@ async fn a_provider_that_cannot_be_reached_is_a_bad_gateway_that_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ipv6_loopback_serves_on_both_sides() {
     let address = (Ipv6Addr::LOCALHOST, 0).into();
-    let Ok(upstream) = Upstream::start_at(address, |_| serve(answer)).await else {
+    let Ok(upstream) = Upstream::start_at(address, |_| serve(chat::answer)).await else {
         println!("skipped: this machine has no IPv6 loopback");
         return;
     };

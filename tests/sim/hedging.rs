@@ -20,6 +20,7 @@ use pillion::routing::{
     Shape, TryId, View, Vitals,
 };
 
+use crate::clock::{nanoseconds, seconds};
 use crate::table::{Table, quantile};
 use crate::upstream::{Upstream, log_normal, pause, prompt};
 
@@ -247,6 +248,7 @@ impl World<'_> {
                 Action::Late(_) => {
                     let petition = Petition {
                         settings: &self.hedge,
+                        mode: self.hedge.mode,
                         eligible: true,
                         prompt_tokens: tokens,
                         failing: 0.0,
@@ -369,16 +371,6 @@ impl World<'_> {
             }
         }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hours, from zero")]
-fn nanoseconds(seconds: f64) -> u64 {
-    (seconds * 1e9) as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "hours")]
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
 }
 
 /// A row of the table.

@@ -4,6 +4,7 @@
 //! designs, and their milliseconds are those of the model.
 
 mod censoring;
+mod clock;
 mod effect;
 mod estimator;
 mod hedging;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::script::{Step, send};
+use super::script::{Request, Step, send};
 
 /// A call of `/v1/chat/completions` as it stands on the wire.
 pub(crate) fn plain(model: &str) -> String {
@@ -85,6 +85,11 @@ pub(crate) fn ending() -> String {
     );
     let _ = write!(text, "{}{}{LAST_CHUNK}", event(&told), event("[DONE]"));
     text
+}
+
+/// A good answer in the form that a request wants.
+pub(crate) fn answer(request: &Request) -> Vec<Step> {
+    if request.wants_stream() { stream(3) } else { vec![send(whole("hello"))] }
 }
 
 /// A whole stream of some words, without a pause.

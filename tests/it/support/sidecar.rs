@@ -169,6 +169,20 @@ impl Pillion {
         Metrics(self.get("/metrics").await.body)
     }
 
+    /// Waits until these gauges are at zero together.
+    pub(crate) async fn falls_to_zero(&self, gauges: &[&str]) {
+        until("the gauges to fall", async || {
+            let metrics = self.metrics().await;
+            gauges.iter().all(|name| metrics.of(name) == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until nothing runs any more.
+    pub(crate) async fn rests(&self) {
+        self.falls_to_zero(&["pillion_requests_in_flight", "pillion_tries_in_flight"]).await;
+    }
+
     /// The body of the readiness probe.
     pub(crate) async fn readiness(&self) -> Value {
         self.get("/health/ready").await.json()

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::script::{Request, Step};
-use super::{now, until};
+use super::script::{Request, Step, serve};
+use super::{chat, now, until};
 
 /// A running provider; it ends when it is dropped.
 pub(crate) struct Upstream {
@@ -53,6 +53,18 @@ impl Upstream {
         scripts: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), scripts).await.unwrap()
+    }
+
+    /// A provider that waits before each good answer.
+    pub(crate) async fn answering_after(wait: Duration) -> Self {
+        Self::start(move |_| {
+            serve(move |request| {
+                let mut steps = vec![Step::Pause(wait)];
+                steps.extend(chat::answer(request));
+                steps
+            })
+        })
+        .await
     }
 
     pub(crate) async fn start_at(

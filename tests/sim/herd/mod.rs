@@ -13,6 +13,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use fastrand::Rng;
 
 use self::policy::{Pending, Policy, Told};
+use crate::clock::{nanoseconds, seconds};
 use crate::table::{Table, quantile};
 use crate::upstream::{Upstream, log_normal, pause, prompt};
 
@@ -216,16 +217,6 @@ impl World {
             self.begin(next);
         }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, from zero")]
-fn nanoseconds(seconds: f64) -> u64 {
-    (seconds * 1e9) as u64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "minutes")]
-fn seconds(nanoseconds: u64) -> f64 {
-    nanoseconds as f64 / 1e9
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, from zero")]

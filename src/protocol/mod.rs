@@ -3,6 +3,7 @@
 //! Pure: bytes in, facts out, and back. Knows no provider, no configuration and no socket.
 
 pub mod anthropic;
+pub mod assemble;
 pub mod fault;
 pub mod fields;
 pub mod list;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 
 use crate::lexicon::{HedgeMode, Substitute};
 
+pub use assemble::Assembly;
 pub use fault::Fault;
 pub use fields::{Edits, Fields, NotAnObject};
 pub use list::json_list;

@@ -22,6 +22,7 @@ static HEDGE: Section = Section(&[
     ("min_samples", Acted),
     ("mode", Acted),
     ("percentile", Acted),
+    ("stream_upstream", Acted),
 ]);
 
 static GROUP: Section = Section(&[("hedge", Acted)]);
@@ -71,6 +72,7 @@ fn over(field: &Cursor<'_>, usual: &Settings) -> Settings {
         min_samples: count("min_samples").unwrap_or(usual.min_samples),
         across: across(&field.get("across")).unwrap_or(usual.across),
         holdout: share("holdout").unwrap_or(usual.holdout),
+        stream_upstream: field.get("stream_upstream").flag().unwrap_or(usual.stream_upstream),
     }
 }
 

@@ -633,7 +633,7 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
 fn hedging_is_set_for_all_and_for_one_group() {
     let parts = clean(&settings(
         "pillion",
-        "hedge: {mode: enabled, percentile: p99, budget: 0.1, max_prompt_tokens: 100, max_copies: 2, min_samples: 5, across: region, holdout: 0}, groups: {a: {hedge: {mode: disabled, delay: 2s}}}, timeouts: {total: 90s}",
+        "hedge: {mode: enabled, percentile: p99, budget: 0.1, max_prompt_tokens: 100, max_copies: 2, min_samples: 5, across: region, holdout: 0, stream_upstream: true}, groups: {a: {hedge: {mode: disabled, delay: 2s}}}, timeouts: {total: 90s}",
     ));
     let want = hedge::Settings {
         mode: hedge::Mode::Enabled,
@@ -644,6 +644,7 @@ fn hedging_is_set_for_all_and_for_one_group() {
         min_samples: 5,
         across: hedge::Across::Region,
         holdout: 0.0,
+        stream_upstream: true,
     };
     let after = hedge::After::Delay(Duration::from_secs(2));
     let of_group = hedge::Settings { mode: hedge::Mode::Disabled, after, ..want.clone() };
@@ -901,7 +902,7 @@ proptest! {
             "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @, routing_strategy_args: @, provider_budget_config: @, optional_pre_call_checks: @}",
             "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}, optional_pre_call_checks: [@], provider_budget_config: {openai: {budget_limit: @, time_period: @}}, routing_strategy: latency-based-routing, routing_strategy_args: {ttl: @, max_latency_list_size: @, ttft_percentile: @}}",
             "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}, cooldown: {base: @, max: @, failures: @, jitter: @, rule: @}}",
-            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @}, groups: {a: {hedge: @}, b: @}, timeouts: {total: @}, routing: {strategy: @}}",
+            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @, stream_upstream: @}, groups: {a: {hedge: @}, b: @}, timeouts: {total: @}, routing: {strategy: @}}",
             "credential_list: @\nenvironment_variables: @\ngeneral_settings: {master_key: @, max_request_size_mb: @}\nlitellm_settings: @\ninclude: @",
         ];
         compiled(&places[place].replace('@', &value));

@@ -21,7 +21,7 @@ use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
-use crate::routing::cooldown::breaker::is_credential;
+use crate::routing::cooldown::breaker::{Ticket, is_credential};
 use crate::routing::{Kind, Launch, Shape, table::fill};
 use crate::stats::{Failed, InFlight, Row, Trial};
 use crate::upstream::Answer;
@@ -51,6 +51,8 @@ pub(super) struct Stream {
     pub held: Vec<(Sign, Bytes)>,
     pub translator: Option<Box<dyn Translator>>,
     pub usage_is_ours: bool,
+    /// Whose events they are.
+    pub endpoint: Endpoint,
     /// How long it may be silent.
     pub silence: Duration,
     pub served: Served,
@@ -124,6 +126,8 @@ pub(super) struct Job<'a> {
     pub gateway: &'a Gateway,
     pub live: &'a Arc<Live>,
     pub call: &'a Call,
+    /// The same call as a stream, for deployments that can carry it as one.
+    pub carried: Option<&'a Call>,
     pub headers: &'a HeaderMap,
     /// What is known of the call before it is made.
     pub shape: Shape,
@@ -136,12 +140,26 @@ impl<'a> Job<'a> {
         call: &'a Call,
         headers: &'a HeaderMap,
     ) -> Self {
-        Self { gateway, live, call, headers, shape: shape(call, live) }
+        Self { gateway, live, call, carried: None, headers, shape: shape(call, live) }
     }
 
     /// The same for another call of the same request.
     pub(super) fn of(self, call: &'a Call) -> Self {
-        Self { call, shape: shape(call, self.live), ..self }
+        Self { call, carried: None, shape: shape(call, self.live), ..self }
+    }
+
+    /// The same for a call that is carried as a stream where that is possible.
+    pub(super) fn carried_as(self, carried: Option<&'a Call>) -> Self {
+        let stream = self.shape.stream || carried.is_some();
+        Self { carried, shape: Shape { stream, ..self.shape }, ..self }
+    }
+
+    /// The same as it is for one deployment.
+    pub(super) fn at(self, deployment: DeploymentIx) -> Self {
+        let Some(carried) = self.carried else { return self };
+        let can_carry = self.live.deployment(deployment).is_some_and(Deployment::can_carry);
+        let call = if can_carry { carried } else { self.call };
+        Self { call, carried: None, shape: Shape { stream: call.stream, ..self.shape }, ..self }
     }
 }
 
@@ -159,6 +177,11 @@ impl Job<'_> {
     ///
     /// Cancel safety: dropping the future ends the call at the wire.
     pub(super) async fn run(self, launch: Launch<'_>) -> Finished {
+        let at = launch.member.deployment;
+        self.at(at).call(launch).await
+    }
+
+    async fn call(self, launch: Launch<'_>) -> Finished {
         let at = launch.member.deployment;
         let (Some(deployment), Some(row)) = (self.live.deployment(at), self.live.rows.get(at))
         else {
@@ -223,22 +246,32 @@ impl Job<'_> {
                 stream.served.first_token = Some(now.saturating_duration_since(since));
                 None
             }
-            Err(refusal) => {
-                let failure = refusal.failure;
-                let own_timeout = self.call.wishes.timeout.is_some();
-                let failed = Failed {
-                    failure,
-                    callers_timeout: failure.class == Class::Timeout && own_timeout,
-                    ticket: trial.ticket(),
-                    entropy: fastrand::u64(..),
-                };
-                let cooled = row.failed(settings, (launch.group, launch.member), &failed, now);
-                if let Some(pause) = cooled {
-                    warn_of(deployment, failure.class, pause);
-                }
-                Some(TryEnd::Failed { class: failure.class, cooled: cooled.is_some() })
-            }
+            Err(refusal) => self.count_failure(refusal.failure, row, launch, trial.ticket()),
         }
+    }
+
+    /// Tells the statistics that a call has failed.
+    pub(super) fn count_failure(
+        self,
+        failure: Failure,
+        row: &Arc<Row>,
+        launch: &Launch<'_>,
+        ticket: Option<Ticket>,
+    ) -> Option<TryEnd> {
+        let (now, settings) = (time::now(), self.live.routes.settings());
+        let deployment = self.live.deployment(launch.member.deployment)?;
+        let own_timeout = self.call.wishes.timeout.is_some();
+        let failed = Failed {
+            failure,
+            callers_timeout: failure.class == Class::Timeout && own_timeout,
+            ticket,
+            entropy: fastrand::u64(..),
+        };
+        let cooled = row.failed(settings, (launch.group, launch.member), &failed, now);
+        if let Some(pause) = cooled {
+            warn_of(deployment, failure.class, pause);
+        }
+        Some(TryEnd::Failed { class: failure.class, cooled: cooled.is_some() })
     }
 
     /// The request for the provider, with a fallback's own fields and the client's protocol
@@ -309,7 +342,7 @@ pub(super) fn over(
     Some(Try { deployment: at, id, end, took: now.saturating_duration_since(since) })
 }
 
-fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
+pub(super) fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
     let what = if call.stream { "no first token" } else { "no answer" };
     Refusal::ours(
         Class::Timeout,
@@ -501,6 +534,7 @@ async fn open(
                         held,
                         translator: parts.translator,
                         usage_is_ours: parts.usage_is_ours,
+                        endpoint: parts.endpoint,
                         silence: parts.silence,
                         served: parts.served,
                         path: Path::default(),
@@ -531,7 +565,11 @@ fn empty() -> Box<Refusal> {
     Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")
 }
 
-fn fault_in_stream(deployment: &Deployment, headers: HeaderMap, event: &[u8]) -> Box<Refusal> {
+pub(super) fn fault_in_stream(
+    deployment: &Deployment,
+    headers: HeaderMap,
+    event: &[u8],
+) -> Box<Refusal> {
     let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
     let body = deployment.without_keys(body);
     let failure =

@@ -158,6 +158,7 @@ fn hedge(settings: &hedge::Settings, left: Option<f64>) -> Value {
         "min_samples": settings.min_samples,
         "across": settings.across.as_str(),
         "holdout": settings.holdout,
+        "stream_upstream": settings.stream_upstream,
     })
 }
 

@@ -8,6 +8,7 @@
 mod attempt;
 pub mod explain;
 mod fan;
+mod gather;
 mod head;
 mod hedging;
 mod lessons;

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
-use super::hedging;
 use super::live::Live;
 use super::mock;
 use super::reject::{Rejection, Say};
 use super::tries::{Notes, Tries};
+use super::{gather, hedging};
 use crate::account::estimate;
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault, Fields};
@@ -30,11 +30,13 @@ pub(super) enum Won {
 ///
 /// Cancel safety: dropping the future ends the running try at the wire and starts no other.
 pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Rejection>> {
-    let Job { live, call, shape, .. } = job;
+    let Job { live, call, .. } = job;
     let Some(target) = resolve(live, &call.model) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
     notes.record.group = live.routes.group(target.group).map(|group| group.name.clone());
+    let carried = gather::as_stream(job, &target);
+    let job = job.carried_as(carried.as_ref());
     let Some(mut attempts) = Attempts::new(&live.routes, ask(job, &target, notes.opened)) else {
         return Err(Rejection::no_model(&call.model, &live.routes, 400).into());
     };
@@ -48,16 +50,21 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                 return Err(reject(verdict, lost, call, live, &target).into());
             }
             Action::Late(late) => {
-                attempts.permit(hedging::permit(live, call, shape, &late, (now, entropy)));
+                attempts.permit(hedging::permit(live, call, job.shape, &late, (now, entropy)));
             }
             Action::Launch(launch) => {
-                hedging::fill(live, &launch, shape);
-                tries.start(launch, |launch| job.run(launch));
+                hedging::fill(live, &launch, job.shape);
+                tries.start(launch);
             }
             Action::Wait(until) => {
                 let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
+                    Ok(Won::Stream(stream)) if !call.stream => {
+                        attempts.choose(launch.id);
+                        tries.gather(launch, *stream);
+                    }
                     Ok(mut won) => {
+                        tries.end_rest();
                         tries.note_hedge(attempts.hedged(), Some(&launch));
                         won.path().failed = lost.failed;
                         return Ok(won);
@@ -126,6 +133,7 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
             .total_timeout
             .or(job.live.routes.settings().total_timeout)
             .map(|total| opened + total),
+        is_carried: job.carried.is_some(),
     }
 }
 

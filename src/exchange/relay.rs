@@ -349,12 +349,8 @@ impl Relay {
 
     /// What was used so far.
     fn used(&self) -> Used {
-        let guess = || {
-            let answered = self.watch.content_events;
-            (answered > 0).then(|| self.served.prompt.estimate(answered))
-        };
-        let usage = self.watch.usage.or_else(guess);
-        Used::of(usage, self.live.price(self.served.deployment))
+        let price = self.live.price(self.served.deployment);
+        Used::so_far(&self.watch, &self.served.prompt, price)
     }
 }
 

@@ -5,30 +5,24 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::attempt::{Finished, Job, Refusal, over};
-use super::lessons;
-use super::live::Live;
+use super::attempt::{Finished, Job, Refusal, Stream, over};
 use super::race::Won;
+use super::{gather, lessons};
 use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
-use crate::protocol::Call;
 use crate::routing::table::fill;
 use crate::routing::{Hedged, Launch, Role, Shape};
 
 /// The tries that run. Dropping it ends them at the wire.
-#[derive(Debug)]
-pub(super) struct Tries<'a, F> {
-    live: &'a Arc<Live>,
-    call: &'a Call,
-    shape: Shape,
+pub(super) struct Tries<'a> {
+    job: Job<'a>,
     notes: Notes<'a>,
-    running: SmallVec<[Running<'a, F>; 2]>,
+    running: SmallVec<[Running<'a>; 2]>,
     /// Since when one runs without a break.
     since: Option<Instant>,
     /// The hedge that was made last, and who was late.
@@ -54,21 +48,24 @@ impl<'a> Notes<'a> {
     }
 }
 
-#[derive(Debug)]
-struct Running<'a, F> {
+struct Running<'a> {
     launch: Launch<'a>,
     since: Instant,
-    future: Pin<Box<F>>,
+    /// What its wait speaks of; `None` when the wait is over, because its content has begun.
+    waits: Option<Shape>,
+    future: Calling<'a>,
 }
 
-impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
+/// A call on its way.
+type Calling<'a> = Pin<Box<dyn Future<Output = Finished> + Send + 'a>>;
+
+impl<'a> Tries<'a> {
     pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
-        let Job { live, call, shape, .. } = job;
-        Self { live, call, shape, notes, running: SmallVec::new(), since: None, hedge: None }
+        Self { job, notes, running: SmallVec::new(), since: None, hedge: None }
     }
 
     /// Starts a try.
-    pub(super) fn start(&mut self, launch: Launch<'a>, run: impl FnOnce(Launch<'a>) -> F) {
+    pub(super) fn start(&mut self, launch: Launch<'a>) {
         let record = &mut *self.notes.record;
         record.tries += 1;
         if launch.fallbacks > record.fallbacks {
@@ -81,16 +78,30 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
             (Role::Hedge, Some(late)) => {
                 self.hedge = Some((late.launch.member.deployment, launch.member.deployment));
             }
-            (Role::Hedge | Role::Lead, _) => note(record, &launch, self.live, self.call),
+            (Role::Hedge | Role::Lead, _) => note(record, &launch, self.job),
         }
-        let since = time::now();
+        let (job, since) = (self.job, time::now());
         self.since.get_or_insert(since);
-        let future = Box::pin(run(launch.clone()));
-        self.running.push(Running { launch, since, future });
+        let waits = Some(job.at(launch.member.deployment).shape);
+        let future = Box::pin(job.run(launch.clone()));
+        self.running.push(Running { launch, since, waits, future });
     }
 
-    /// The next try that came to something; `None` when the moment has come first. After an
-    /// answer all others have lost.
+    /// Goes on with a try whose answer has begun to come; all others have lost.
+    pub(super) fn gather(&mut self, launch: Launch<'a>, stream: Stream) {
+        self.end_rest();
+        let since = stream.served.since;
+        self.since.get_or_insert(time::now());
+        let future = Box::pin(gather::gather(self.job, launch.clone(), stream));
+        self.running.push(Running { launch, since, waits: None, future });
+    }
+
+    /// Ends all that run: another one was better.
+    pub(super) fn end_rest(&mut self) {
+        self.end_all(TryEnd::Lost(Wasted::default()));
+    }
+
+    /// The next try that came to something; `None` when the moment has come first.
     ///
     /// Cancel safety: nothing is lost, the tries go on when it is called again.
     pub(super) async fn next(
@@ -112,9 +123,9 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         self.note_end(&over, finished.end);
         if let Ok(won) = &finished.result {
             self.teach_worth(&over);
-            self.notes.rest = TryEnd::Lost(Wasted::default());
             self.note_winner(&over, won);
         } else if self.running.is_empty() {
+            self.notes.record.first_token = None;
             self.note_pause();
         }
         Some((over.launch, finished.result))
@@ -131,8 +142,9 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
             (Hedged::Made, None) => Some("failed"),
         };
         let Some((first, second)) = self.hedge else { return };
-        let group = self.live.member(first).and_then(|(group, _)| self.live.hedges.get(group.at));
-        let ids = (self.live.deployment(first), self.live.deployment(second));
+        let live = self.job.live;
+        let group = live.member(first).and_then(|(group, _)| live.hedges.get(group.at));
+        let ids = (live.deployment(first), live.deployment(second));
         if let (Some(hedges), (Some(first), Some(second))) = (group, ids) {
             hedges.ended(&first.id, &second.id, record.hedge == Some("won"), time::now());
         }
@@ -148,7 +160,7 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
     }
 
     /// Tells what the first try of the request shows of the worth of hedging.
-    fn teach_worth(&self, winner: &Running<'a, F>) {
+    fn teach_worth(&self, winner: &Running<'a>) {
         let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
         let (primary, beaten) = match (winner.launch.role, late) {
             (Role::Lead, _) => (winner, false),
@@ -156,33 +168,41 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
             // It has failed before; what it would have taken is not known.
             (Role::Hedge, None) => return,
         };
-        let launch = &primary.launch;
+        let (launch, Some(shape)) = (&primary.launch, primary.waits) else { return };
         let is_first = launch.retries == 0 && launch.fallbacks == 0;
         if !is_first || launch.group.hedge.mode == HedgeMode::Disabled {
             return;
         }
-        if let Some(row) = self.live.rows.get(launch.member.deployment) {
-            lessons::of_primary(row, self.shape, super::since(primary.since), beaten);
+        if let Some(row) = self.job.live.rows.get(launch.member.deployment) {
+            lessons::of_primary(row, shape, super::since(primary.since), beaten);
         }
     }
 
-    fn note_winner(&mut self, over: &Running<'a, F>, won: &Won) {
+    fn note_winner(&mut self, over: &Running<'a>, won: &Won) {
         self.note_pause();
         let waited = time::now().saturating_duration_since(self.notes.opened);
         let record = &mut *self.notes.record;
         if record.tries > 1 {
-            note(record, &over.launch, self.live, self.call);
+            note(record, &over.launch, self.job);
         }
         if let Won::Stream(_) = won {
             record.first_token = Some(waited);
         }
     }
-}
 
-impl<F> Tries<'_, F> {
-    fn note_end(&mut self, over_now: &Running<'_, F>, end: Option<TryEnd>) {
+    fn end_all(&mut self, end: TryEnd) {
+        for running in std::mem::take(&mut self.running) {
+            let row = self.job.live.rows.get(running.launch.member.deployment);
+            if let (Some(row), Some(shape)) = (row, running.waits) {
+                lessons::of_cut(row, self.job.call, shape, super::since(running.since));
+            }
+            self.note_end(&running, Some(end));
+        }
+    }
+
+    fn note_end(&mut self, over_now: &Running<'_>, end: Option<TryEnd>) {
         let at = over_now.launch.member.deployment;
-        let noted = end.and_then(|end| over(self.live, at, over_now.since, time::now(), end));
+        let noted = end.and_then(|end| over(self.job.live, at, over_now.since, time::now(), end));
         self.notes.record.attempts.extend(noted);
     }
 
@@ -194,25 +214,20 @@ impl<F> Tries<'_, F> {
     }
 }
 
-impl<F> Drop for Tries<'_, F> {
+impl Drop for Tries<'_> {
     fn drop(&mut self) {
-        for running in std::mem::take(&mut self.running) {
-            if let Some(row) = self.live.rows.get(running.launch.member.deployment) {
-                lessons::of_cut(row, self.call, self.shape, super::since(running.since));
-            }
-            self.note_end(&running, Some(self.notes.rest));
-        }
+        self.end_all(self.notes.rest);
     }
 }
 
 /// Who was asked last, or who has answered.
-fn note(record: &mut Record, launch: &Launch<'_>, live: &Live, call: &Call) {
+fn note(record: &mut Record, launch: &Launch<'_>, job: Job<'_>) {
     if launch.fallbacks > 0 {
         record.group = Some(launch.group.name.clone());
     }
     record.deployment = Some(launch.member.deployment);
-    if let Some(deployment) = live.deployment(launch.member.deployment) {
-        let asked = launch.name.unwrap_or(&call.model);
+    if let Some(deployment) = job.live.deployment(launch.member.deployment) {
+        let asked = launch.name.unwrap_or(&job.call.model);
         record.upstream_model = Some(fill(&deployment.model, &launch.captures, asked).into());
         record.deployment_id = Some(deployment.id.clone());
         record.vendor = Some(deployment.vendor.prefix);

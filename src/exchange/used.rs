@@ -8,6 +8,7 @@ use super::attempt::Served;
 use super::live::Live;
 use crate::account::{Record, TryEnd, Wasted, cost, estimate};
 use crate::lexicon::{DeploymentIx, PicoUsd, Tokens, time};
+use crate::protocol::watch::Watch;
 use crate::protocol::{Call, Endpoint, Fields, Usage};
 use crate::provider::runs_to_end;
 use crate::registry::Price;
@@ -73,6 +74,13 @@ impl Used {
         let usage =
             told(endpoint, body, fields).or_else(|| guessed(endpoint, body, fields, prompt));
         Self::of(usage, price)
+    }
+
+    /// What a stream has used so far: as the provider tells it, else estimated.
+    pub(super) fn so_far(watch: &Watch, prompt: &Prompt, price: Option<&Price>) -> Self {
+        let answered = watch.content_events;
+        let guess = || (answered > 0).then(|| prompt.estimate(answered));
+        Self::of(watch.usage.or_else(guess), price)
     }
 
     /// Writes it down, and what the tries that lost have used beside it.

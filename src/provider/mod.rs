@@ -88,6 +88,15 @@ impl Deployment {
 }
 
 impl Deployment {
+    /// Whether a stream of it can stand for a whole answer: it tells what was used.
+    pub fn can_carry(&self) -> bool {
+        let tells_usage = match self.vendor.wire {
+            vendor::Wire::Anthropic => true,
+            vendor::Wire::Azure | vendor::Wire::OpenAi => self.vendor.stream_options,
+        };
+        tells_usage && self.mock.is_none()
+    }
+
     /// The text without this deployment's keys, which some providers repeat in their errors.
     pub fn without_keys(&self, text: Bytes) -> Bytes {
         let mut text = text;

@@ -74,6 +74,15 @@ class Case:
         return self.exchange["streaming"]
 
     @property
+    def carried(self) -> bool:
+        return self.split == "carried"
+
+    @property
+    def path(self) -> str:
+        """Under which the recorded provider serves it."""
+        return self.exchange["id"] + (f";split={self.split}" if self.split and not self.carried else "")
+
+    @property
     def prefix(self) -> str:
         provider = self.exchange["provider"]
         if self.api == "responses" and provider not in RESPONSES:
@@ -88,13 +97,16 @@ class Case:
             return url.split("/deployments/")[1].split("/")[0]
         return self.exchange["request"]["body"].get("model") or "unnamed"
 
-    def deployment(self, port: int) -> dict:
-        options = f";split={self.split}" if self.split else ""
-        params = {"model": f"{self.prefix}/{self.upstream_model}", "api_base": f"http://127.0.0.1:{port}/{self.exchange['id']}{options}",
+    def deployments(self, port: int) -> list[dict]:
+        """One, or two of which the first is always asked: only where there are others is a call carried."""
+        params = {"model": f"{self.prefix}/{self.upstream_model}", "api_base": f"http://127.0.0.1:{port}/{self.path}",
                   "api_key": "sk-replayed"}
         if self.prefix == "azure":
             params["api_version"] = "2024-10-21" if "/deployments/" in self.exchange["request"]["url"] else "v1"
-        return {"model_name": self.name, "litellm_params": params}
+        if not self.carried:
+            return [{"model_name": self.name, "litellm_params": params}]
+        return [{"model_name": self.name, "litellm_params": {**params, "weight": weight}, "model_info": {"id": f"{self.name}-{weight}"}}
+                for weight in (1, 0)]
 
 
 # What was recorded, read without any SDK.
@@ -252,7 +264,9 @@ class Caller:
             "responses": (openai.types.responses.Response, openai.types.responses.ResponseStreamEvent),
             "messages": (anthropic.types.Message, anthropic.types.RawMessageStreamEvent),
         }[case.api]
-        if case.streaming:
+        if case.carried:
+            body = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        elif case.streaming:
             events: list[dict] = []
             stream = client.post(PATHS[case.api], cast_to=types[1], body=body, options={"headers": headers}, stream=True, stream_cls=sdk.Stream[types[1]])
             try:
@@ -290,6 +304,8 @@ def judge(case: Case, caller: Caller) -> None:
         return
     if status >= 400 or in_200:
         case.trouble.append(f"recorded {'an error object' if in_200 else status}, got a good answer: {short(got)}")
+    elif case.carried:
+        judge_carried(case, got)
     elif case.streaming:
         judge_stream(case, got)
     else:
@@ -300,6 +316,8 @@ def judge_error(case: Case, status: int | None, error, in_200: bool) -> None:
     if status is None and not in_200:
         if case.streaming and isinstance(case.exchange["response"]["body"], str) and not recorded_events(case)[0]:
             return  # the stream held nothing but an error: a status is the better way to say so
+        if case.carried and (recorded_events(case)[1] or not is_finished(case, recorded_events(case)[0])):
+            return  # half an answer is none
         case.trouble.append(f"recorded a good answer, got {error.status_code}: {error.message[:300]}")
         return
     allowed = range(400, 600) if in_200 else {status} | MAPPED.get(status, set())
@@ -323,13 +341,84 @@ def judge_ended(case: Case, ended: Ended) -> None:
     want, errs = recorded_events(case)
     if errs:
         return
-    finished = case.api in ("embeddings",) or any(
-        e.get("type") in ("message_stop", "response.completed", "response.incomplete", "response.failed")
-        or any(c.get("finish_reason") for c in e.get("choices") or []) for e in want)
-    if finished:
+    if is_finished(case, want):
         case.trouble.append(f"the stream ended with {type(ended.why).__name__}: {ended.why} after {len(ended.events)} of {len(want)} events")
     else:
         compare(case, want, ended.events)  # the recording breaks off, and the client was told so
+
+
+def is_finished(case: Case, events: list[dict]) -> bool:
+    return case.api in ("embeddings",) or any(
+        e.get("type") in ("message_stop", "response.completed", "response.incomplete", "response.failed")
+        or any(c.get("finish_reason") for c in e.get("choices") or []) for e in events)
+
+
+def judge_carried(case: Case, got: dict) -> None:
+    want, errs = recorded_events(case)
+    if errs:
+        case.trouble.append("the recorded stream holds an error, and the SDK raised none")
+    elif found := difference(said_by_events(case, want), said_by_whole(case, got)):
+        case.trouble.append(f"the answer differs: {found}")
+    if got.get("model", case.name) != case.name:
+        case.trouble.append(f"the provider's model leaks: {got['model']!r}")
+
+
+def said_by_events(case: Case, events: list[dict]) -> dict:
+    """The gist of a stream, as far as a whole answer says it in the same words."""
+    if case.api == "completions":
+        events = [{**e, "choices": [{**c, "delta": None} for c in e.get("choices") or []]} for e in events]
+    out = in_order(gist(case, [in_words(e) for e in events]))
+    for key in [key for key in out if key.endswith(".start")]:
+        block = json.loads(out.pop(key))
+        at = key.removesuffix(".start")
+        out[f"{at}.type"] = block["type"]
+        if text := block.get("text", "") + out.get(f"{at}.text", ""):
+            out[f"{at}.text"] = text
+        given = out.pop(f"{at}.partial_json", "")
+        if "input" in block:
+            out[f"{at}.input"] = json.loads(given) if given else block["input"]
+    if not out["usage"]:
+        nested = [e["x_groq"]["usage"] for e in events if (e.get("x_groq") or {}).get("usage")]
+        nested += [c["usage"] for e in events for c in e.get("choices") or [] if c.get("usage")]
+        out["usage"] = nested[-1] if nested else {}
+    return out
+
+
+def in_words(event: dict) -> dict:
+    """The event with its contents as texts, also where they are lists of parts."""
+    def words(value) -> str:
+        if isinstance(value, list):
+            return "".join(map(words, value))
+        return value if isinstance(value, str) else "".join(words(v) for k, v in (value or {}).items() if k != "type")
+
+    def plain(choice: dict) -> dict:
+        delta = choice.get("delta")
+        return {**choice, "delta": {**delta, "content": words(delta.get("content"))}} if delta else choice
+
+    return {**event, "choices": [plain(choice) for choice in event["choices"]]} if event.get("choices") else event
+
+
+def in_order(out: dict) -> dict:
+    """Tools by their order: whole answers do not number them."""
+    numbers = sorted({key.split(".")[1] for key in out if ".tool" in key}, key=lambda name: int(name[4:]))
+    names = {name: f"tool{at}" for at, name in enumerate(numbers)}
+    return {".".join(names.get(part, part) for part in key.split(".", 2)): value for key, value in out.items()}
+
+
+def said_by_whole(case: Case, whole: dict) -> dict:
+    """The gist of a whole answer in the words of :func:`gist`."""
+    if case.api == "responses":
+        out = {"output": json.dumps(whole.get("output"), sort_keys=True)}
+    elif case.api == "messages":
+        out = {"finish": whole["stop_reason"]}
+        for at, block in enumerate(whole["content"]):
+            out |= {f"{at}.{key}": block[key] for key in ("type", "text", "thinking", "signature") if block.get(key)}
+            if "input" in block:
+                out[f"{at}.input"] = block["input"]
+    else:
+        pieces = [{**choice, "delta": choice.get("message")} for choice in whole["choices"]]
+        out = in_order(gist(case, [in_words({"choices": pieces})]))
+    return {**out, "usage": {k: v for k, v in (whole.get("usage") or {}).items() if v is not None}}
 
 
 def judge_stream(case: Case, got: list[dict]) -> None:
@@ -391,7 +480,7 @@ def load(arguments) -> tuple[list[Case], Counter]:
                 continue
             splits = [""]
             if x["streaming"] and x["response"]["status"] < 400:
-                splits = ["whole", "event", "bytes:1"]
+                splits = ["whole", "event", "carried", "bytes:1"]
                 if len(x["response"]["body"]) > SMALL:
                     splits.pop()
                     excluded[(*key, "too long for single bytes")] += 1
@@ -421,13 +510,18 @@ def run(cases: list[Case], gateway: Gateway, jobs: int) -> None:
         thread.join()
 
 
-def check_requests(cases: list[Case], port: int) -> Counter:
-    """Compares what the providers received with what was recorded; says what the gateway changed."""
+def check_requests(cases: list[Case], port: int, excluded: Counter) -> Counter:
+    """Compares what the providers received with what was recorded; says what the gateway changed. Excludes the
+    calls that were to be carried and went as they came, as the gateway does where a hedge could do harm."""
     log = httpx.get(f"http://127.0.0.1:{port}/__replay__/requests", timeout=60, trust_env=False).json()
     sent = {entry["path"].split("/")[1]: entry for entry in log}
     changed: Counter = Counter()
-    for case in cases:
-        entry = sent.get(case.exchange["id"] + (f";split={case.split}" if case.split else ""))
+    for case in list(cases):
+        entry = sent.get(case.path)
+        if entry and case.carried and json.loads(entry["body"]).get("stream") is not True:
+            excluded[(case.exchange["provider"], case.api, True, "not carried")] += 1
+            cases.remove(case)
+            continue
         if not entry:
             if not case.trouble:
                 case.trouble.append("the provider was never asked")
@@ -465,8 +559,10 @@ def report(cases: list[Case], excluded: Counter, changed: Counter, took: float, 
     passed = sum(not case.trouble for case in cases)
     print(f"\n{exchanges} exchanges in {len(cases)} runs ({', '.join(f'{n} {s}' for s, n in sorted(splits.items()))}): "
           f"{passed} passed, {len(cases) - passed} failed, in {took:.0f} s")
-    whole = sum(n for (*_, why), n in excluded.items() if why != "too long for single bytes")
-    print(f"excluded: {whole} exchanges, and {sum(excluded.values()) - whole} streams over {SMALL} bytes from single bytes only")
+    count = lambda *reasons: sum(n for (*_, why), n in excluded.items() if why in reasons)  # noqa: E731
+    long, uncarried = count("too long for single bytes"), count("not carried")
+    print(f"excluded: {sum(excluded.values()) - long - uncarried} exchanges; {long} streams over {SMALL} bytes from single bytes only; "
+          f"{uncarried} streams from being carried, because their provider tells no usage in a stream or the call must not be made twice")
     altered = Counter((c.exchange["provider"], c.api, c.altered[:100]) for c in cases if c.altered and not c.trouble)
     for (provider, api, what), count in altered.most_common(20):
         print(f"  same meaning, other words: {provider} {api}: {what} ({count})")
@@ -502,12 +598,13 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as home:
             until(lambda: answers(port), 30, lambda: "the corpus is not served")
-            config = {"model_list": [case.deployment(port) for case in cases],
+            config = {"model_list": [entry for case in cases for entry in case.deployments(port)],
+                      "pillion": {"hedge": {"stream_upstream": True}},
                       "router_settings": {"num_retries": 0, "disable_cooldowns": True}, "litellm_settings": {"request_timeout": 60}}
             gateway = Gateway(config, Path(home))
             try:
                 run(cases, gateway, arguments.jobs)
-                changed = check_requests(cases, port)
+                changed = check_requests(cases, port, excluded)
             finally:
                 log = gateway.log
                 code = gateway.stop()

@@ -1,6 +1,7 @@
 //! The tests of whole flows, and of the shape of the house.
 
 mod blame;
+mod carried;
 mod cooldown;
 mod departure;
 mod hedge;

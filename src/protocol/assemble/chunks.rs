@@ -51,14 +51,16 @@ impl Chunks {
         let index = pieces.get("index").and_then(Value::as_u64).unwrap_or(0);
         self.add_usage(pieces.remove("usage"));
         let choice = self.choices.entry(index).or_default();
+        // Writer sends each delta twice, once as a message.
+        let message = pieces.remove("message");
+        if let Some(Value::Object(delta)) = pieces.remove("delta").or(message) {
+            for (name, piece) in delta {
+                add(&mut choice.message, name, piece);
+            }
+        }
         for (name, piece) in pieces {
             match (&*name, piece) {
                 ("index", _) => {}
-                ("delta" | "message", Value::Object(delta)) => {
-                    for (name, piece) in delta {
-                        add(&mut choice.message, name, piece);
-                    }
-                }
                 ("logprobs" | "text", piece) => add(&mut choice.fields, name, piece),
                 (_, piece) => set(&mut choice.fields, name, piece),
             }

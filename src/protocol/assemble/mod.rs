@@ -8,7 +8,7 @@ mod chunks;
 mod message;
 
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::watch::payload;
 use super::{Endpoint, Garbled};
@@ -98,16 +98,17 @@ fn set(fields: &mut Map<String, Value>, name: String, value: Value) {
 
 /// Adds a piece of a field that comes in pieces.
 fn add(fields: &mut Map<String, Value>, name: String, piece: Value) {
-    match fields.get_mut(&name) {
-        Some(whole) => grow(whole, &name, piece),
-        None if name == "tool_calls" => {
-            let mut whole = Value::Array(Vec::new());
-            grow(&mut whole, &name, piece);
-            fields.insert(name, whole);
+    if let Some(whole) = fields.get_mut(&name).filter(|whole| !whole.is_null()) {
+        grow(whole, &name, piece);
+    } else if let Value::Array(pieces) = piece {
+        // Its items may be pieces of each other too.
+        let mut whole = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            grow_list(&mut whole, &name, piece);
         }
-        None => {
-            fields.insert(name, piece);
-        }
+        fields.insert(name, whole.into());
+    } else {
+        fields.insert(name, piece);
     }
 }
 
@@ -117,11 +118,19 @@ fn grow(whole: &mut Value, name: &str, piece: Value) {
         (Value::String(whole), Value::String(piece)) => grow_text(whole, name, &piece),
         (Value::Array(whole), Value::Array(pieces)) => {
             for piece in pieces {
-                match place(whole, name, &piece).and_then(|at| whole.get_mut(at)) {
-                    Some(item) => grow(item, "", piece),
-                    None => whole.push(piece),
-                }
+                grow_list(whole, name, piece);
             }
+        }
+        // Contents that begin as a list of thoughts and go on as a text.
+        (Value::Array(whole), Value::String(text)) => {
+            grow_list(whole, name, json!({ "type": "text", "text": text }));
+        }
+        (whole @ Value::String(_), Value::Array(pieces)) => {
+            let text = std::mem::replace(whole, Value::Array(Vec::new()));
+            if says_something(&text) {
+                grow(whole, name, text);
+            }
+            grow(whole, name, Value::Array(pieces));
         }
         (Value::Object(whole), Value::Object(pieces)) => {
             for (name, piece) in pieces {
@@ -129,6 +138,13 @@ fn grow(whole: &mut Value, name: &str, piece: Value) {
             }
         }
         (whole, piece) => *whole = piece,
+    }
+}
+
+fn grow_list(whole: &mut Vec<Value>, name: &str, piece: Value) {
+    match place(whole, name, &piece).and_then(|at| whole.get_mut(at)) {
+        Some(item) => grow(item, "", piece),
+        None => whole.push(piece),
     }
 }
 
@@ -155,16 +171,24 @@ fn place(list: &[Value], name: &str, piece: &Value) -> Option<usize> {
     let found = match (index, &id) {
         (Some(_), _) => list.iter().rposition(|item| item.get("index") == index),
         (None, Some(_)) => list.iter().rposition(|item| text(item) == id),
-        (None, None) if name == "tool_calls" => list.len().checked_sub(1),
+        (None, None) if name == "tool_calls" || goes_on(list, piece) => list.len().checked_sub(1),
         (None, None) => None,
     };
     found.filter(|at| list.get(*at).is_some_and(|item| !is_other(item)))
 }
 
+/// Whether a part of a content is the next piece of the last one: a text or thought of its type.
+fn goes_on(list: &[Value], piece: &Value) -> bool {
+    let Some(part) = piece.as_object() else { return false };
+    let is_text = part
+        .keys()
+        .all(|name| matches!(&**name, "reasoning" | "summary" | "text" | "thinking" | "type"));
+    let before = list.last().and_then(|part| part.get("type"));
+    is_text && before.is_some() && before == part.get("type")
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// Puts events together, each given as its data.
@@ -274,6 +298,68 @@ mod tests {
             stop("tool_calls"),
         ];
         check(Endpoint::ChatCompletions, &together, &both);
+    }
+
+    #[test]
+    fn contents_in_parts_grow_by_their_type() {
+        let thought = |text: &str| {
+            json!({ "content": [{ "type": "reasoning",
+                "summary": [{ "type": "summary_text", "text": text }] }] })
+        };
+        let cited = |url: &str| json!({ "annotations": [{ "type": "url_citation", "url": url }] });
+        check(
+            Endpoint::ChatCompletions,
+            &[
+                delta(&json!({ "content": "" })),
+                delta(&thought("We")),
+                delta(&thought(" need")),
+                delta(&json!({ "content": "1," })),
+                delta(&json!({ "content": " 2" })),
+                delta(&cited("a")),
+                delta(&cited("b")),
+                stop("stop"),
+            ],
+            &chat(
+                &json!({ "role": "assistant",
+                    "content": [
+                        { "type": "reasoning",
+                            "summary": [{ "type": "summary_text", "text": "We need" }] },
+                        { "type": "text", "text": "1, 2" },
+                    ],
+                    "annotations": [{ "type": "url_citation", "url": "a" },
+                        { "type": "url_citation", "url": "b" }] }),
+                "stop",
+            ),
+        );
+    }
+
+    #[test]
+    fn what_is_said_twice_is_taken_once() {
+        let both = json!({ "content": "a", "tool_calls": null });
+        let mut chunk = delta(&both);
+        chunk["choices"][0]["message"] = both;
+        chunk["choices"][0]["usage"] = Value::Null;
+        let text = json!({ "object": "completion.chunk", "choices": [
+            { "index": 0, "text": "a", "delta": { "content": "a" }, "finish_reason": "stop" }] });
+        let message = json!({ "role": "assistant", "content": "a", "tool_calls": null });
+        check(Endpoint::ChatCompletions, &[chunk, stop("stop")], &chat(&message, "stop"));
+        check(
+            Endpoint::Completions,
+            &[text],
+            &json!({ "object": "text_completion", "choices": [
+                { "index": 0, "text": "a", "finish_reason": "stop" }] }),
+        );
+    }
+
+    #[test]
+    fn numbers_stay_as_they_came() {
+        let mut usage = stop("stop");
+        usage["usage"] = json!({ "tokens_per_second": 0.0 });
+        let text = usage.to_string().replace("0.0", "95.86165722454177");
+        let mut assembly = Assembly::new(Endpoint::ChatCompletions).unwrap();
+        assembly.event(format!("data: {text}\n\n").as_bytes()).unwrap();
+        let whole = String::from_utf8(assembly.whole().unwrap().to_vec()).unwrap();
+        assert!(whole.contains("95.86165722454177"), "{whole}");
     }
 
     #[test]

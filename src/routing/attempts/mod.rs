@@ -47,6 +47,8 @@ pub struct Ask<'a> {
     pub hedge: Option<Mode>,
     /// When all its tries must be over; `None` where only each of them has a limit.
     pub deadline: Option<Instant>,
+    /// Whether a try's time is that of a whole answer though it comes as a stream.
+    pub is_carried: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -65,6 +67,7 @@ impl<'a> Ask<'a> {
             stream_timeout: None,
             hedge: None,
             deadline: None,
+            is_carried: false,
         }
     }
 }
@@ -323,6 +326,13 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Tells that of all tries that run this one goes on alone: its answer has begun. It may still
+    /// fail, as any other.
+    pub fn choose(&mut self, id: TryId) {
+        self.running.retain(|running| running.id == id);
+        self.hedge = Hedge::None;
+    }
+
     /// Whether a try may be expected to answer before the deadline. The first one always may.
     fn has_time_for(&self, member: &Member, now: Instant, view: &impl View) -> bool {
         let Some(deadline) = self.ask.deadline else { return true };
@@ -414,7 +424,8 @@ impl<'a> Attempts<'a> {
     /// How long a try may take, and no more than is left of the whole.
     fn timeout(&self, member: &Member, now: Instant) -> Duration {
         let wishes = (self.ask.timeout, self.ask.stream_timeout);
-        let own = self.table.settings().timeout_of(member, self.ask.shape.stream, wishes);
+        let stream = self.ask.shape.stream && !self.ask.is_carried;
+        let own = self.table.settings().timeout_of(member, stream, wishes);
         let left = self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now));
         left.map_or(own, |left| left.min(own))
     }

@@ -338,6 +338,45 @@ mod tests {
     }
 
     #[test]
+    fn a_chosen_try_goes_on_alone_and_may_still_fail() {
+        let table = group(2, late_after(300));
+        let target = table.resolve("g").unwrap();
+        let mut attempts = Attempts::new(&table, Ask::new(&target, shape())).unwrap();
+        let (view, now) = (Taught::default(), time::now());
+        let Action::Launch(first) = attempts.poll(now, 0, &view) else { panic!("no try") };
+        let late = now + Duration::from_millis(300);
+        assert!(matches!(attempts.poll(late, 0, &view), Action::Late(_)));
+        attempts.permit(Ok(()));
+        let Action::Launch(hedge) = attempts.poll(late, 0, &view) else { panic!("no hedge") };
+        attempts.choose(hedge.id);
+        attempts.on(first.id, fails(Class::Connection, 502), late, 0, &view);
+        let much_later = late + Duration::from_secs(9);
+        assert!(matches!(attempts.poll(much_later, 0, &view), Action::Wait(None)));
+        attempts.on(hedge.id, fails(Class::Connection, 502), much_later, 0, &view);
+        let Action::Launch(retry) = attempts.poll(much_later, 0, &view) else { panic!("no retry") };
+        assert_eq!((retry.role, retry.retries, retry.member), (Role::Lead, 1, first.member));
+    }
+
+    #[test]
+    fn the_time_of_a_carried_call_is_that_of_a_whole_answer() {
+        let settings = Settings {
+            timeout: Duration::from_secs(90),
+            stream_timeout: Some(Duration::from_secs(5)),
+            ..Settings::default()
+        };
+        let entry = ("g".into(), "id".into(), Member::new(DeploymentIx(0)));
+        let table = RouteTable::build(vec![entry], settings);
+        let target = table.resolve("g").unwrap();
+        for (is_carried, seconds) in [(false, 5), (true, 90)] {
+            let ask = Ask { is_carried, ..Ask::new(&target, shape()) };
+            let mut attempts = Attempts::new(&table, ask).unwrap();
+            let action = attempts.poll(time::now(), 0, &Taught::default());
+            let Action::Launch(launch) = action else { panic!("no try") };
+            assert_eq!(launch.timeout.as_secs(), seconds);
+        }
+    }
+
+    #[test]
     fn a_hedge_takes_no_retry_away() {
         let table = group(3, late_after(100));
         let story = whole_story(&table, &Taught::default(), &|_, _| {

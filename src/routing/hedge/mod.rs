@@ -37,6 +37,10 @@ pub struct Settings {
     /// `holdout`: the share of late requests that get no hedge, to know what hedging is worth;
     /// 0.05 by default.
     pub holdout: f64,
+    /// `stream_upstream`: plain calls that may be hedged go to the provider as streams, which
+    /// show early that an answer is coming; false by default, since the answer that a client gets
+    /// is then put together here.
+    pub stream_upstream: bool,
 }
 
 impl Default for Settings {
@@ -50,6 +54,7 @@ impl Default for Settings {
             min_samples: 30,
             across: Across::Deployment,
             holdout: 0.05,
+            stream_upstream: false,
         }
     }
 }

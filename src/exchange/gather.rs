@@ -1,0 +1,183 @@
+//! A plain call that is carried as a stream: its answer is read to the end and put together.
+//!
+//! Only a stream shows early that an answer is coming, so that a late try can be hedged and the
+//! loser ended before it has written its whole answer. A client does not see it: the answer is
+//! what the provider would have sent in one piece, a break before its end is a failed try as any
+//! other, and the time a try may take is that of a whole answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+
+use super::attempt::{self, Finished, Job, Refusal, Stream, Whole};
+use super::lessons;
+use super::live::Live;
+use super::race::Won;
+use super::used::Used;
+use crate::account::TryEnd;
+use crate::endpoint;
+use crate::lexicon::{Class, HedgeMode, time};
+use crate::protocol::watch::Sign;
+use crate::protocol::{Assembly, Call, Edits, Fields, Garbled};
+use crate::provider::Deployment;
+use crate::routing::{Launch, Resolved};
+
+/// The call as a stream, where `pillion.hedge.stream_upstream` asks for it, a hedge may be made,
+/// and each deployment of the group can carry it; else `None`.
+pub(super) fn as_stream(job: Job<'_>, target: &Resolved) -> Option<Call> {
+    let Job { live, call, .. } = job;
+    let group = live.routes.group(target.group)?;
+    let mode = call.wishes.hedge.unwrap_or(group.hedge.mode);
+    if !group.hedge.stream_upstream || mode == HedgeMode::Disabled || call.stream {
+        return None;
+    }
+    let can_carry = |at| live.deployment(at).is_some_and(Deployment::can_carry);
+    let is_worth_it = group.members.len() > 1
+        && target.only.is_none()
+        && group.members.iter().all(|member| can_carry(member.deployment));
+    if !is_worth_it || Assembly::new(call.endpoint).is_none() || !endpoint::is_repeatable(call) {
+        return None;
+    }
+    let mut edits = Edits::new();
+    edits.set("stream", "true");
+    let body = edits.apply(&call.body, &call.fields).to_bytes();
+    let fields = Fields::of(&body).ok()?;
+    Some(Call { stream: true, body, fields, ..call.clone() })
+}
+
+/// Reads a stream to its end.
+///
+/// Cancel safety: dropping the future ends the call at the wire; what it has used so far counts.
+pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> Finished {
+    let job = job.at(launch.member.deployment);
+    let left = launch.timeout.saturating_sub(super::since(stream.served.since));
+    let mut gathering = Gathering { live: job.live, stream: Some(Box::new(stream)) };
+    let read = tokio::time::timeout(left, gathering.read()).await;
+    let body = read.unwrap_or_else(|_| Err(attempt::too_late(job.call, launch.timeout)));
+    let whole = body.and_then(|body| gathering.whole(body));
+    let now = time::now();
+    match whole {
+        Ok(whole) => {
+            let row = whole.served.in_flight.row();
+            lessons::of_stream(&whole.served, whole.used.usage, None, now);
+            row.succeeded(&whole.used.answer(&whole.served, now), now);
+            Finished { result: Ok(Won::Whole(whole)), end: Some(TryEnd::Answered) }
+        }
+        Err(refusal) => {
+            let end = gathering.fail(job, &launch, &refusal, now);
+            Finished { result: Err(refusal), end }
+        }
+    }
+}
+
+/// A stream that is being read. Dropped before its end it charges what was used.
+struct Gathering<'a> {
+    live: &'a Live,
+    /// `None` when it is over.
+    stream: Option<Box<Stream>>,
+}
+
+impl Gathering<'_> {
+    /// The answer, put together.
+    async fn read(&mut self) -> Result<Bytes, Box<Refusal>> {
+        let gone = || cut("its deployment is gone");
+        let stream = self.stream.as_mut().ok_or_else(gone)?;
+        let deployment = self.live.deployment(stream.served.deployment).ok_or_else(gone)?;
+        let mut assembly = Assembly::new(stream.endpoint).ok_or_else(gone)?;
+        for (_, event) in std::mem::take(&mut stream.held) {
+            assembly.event(&event).map_err(|why| garbled(&why))?;
+        }
+        let most = self.live.limits.max_answer_bytes;
+        let mut room = most;
+        loop {
+            while let Some(event) = stream.framer.next() {
+                if add(&mut assembly, stream, &event, deployment)? == Sign::Done {
+                    // Read to its end, its connection serves the next call.
+                    let _ = tokio::time::timeout(GRACE, stream.body.frame()).await;
+                    return assembly.whole().map_err(|why| garbled(&why));
+                }
+            }
+            let Some(frame) = stream.body.frame().await else { break };
+            let frame = frame.map_err(|_| cut("the provider's stream broke off"))?;
+            let chunk = frame.into_data().unwrap_or_default();
+            room = room.checked_sub(chunk.len() as u64).ok_or_else(|| {
+                cut(&format!("the provider's answer is longer than {most} bytes"))
+            })?;
+            stream.framer.push(chunk).map_err(|_| cut("the provider sent an endless event"))?;
+        }
+        if let Some(event) = stream.framer.rest() {
+            add(&mut assembly, stream, &event, deployment)?;
+        }
+        if !stream.watch.is_whole() {
+            return Err(cut("the provider's stream ended before its answer was whole"));
+        }
+        assembly.whole().map_err(|why| garbled(&why))
+    }
+
+    /// The answer as if it had come in one piece.
+    fn whole(&mut self, body: Bytes) -> Result<Box<Whole>, Box<Refusal>> {
+        let fields = Fields::of(&body).map_err(|why| garbled(&Garbled(why.to_string())))?;
+        let stream = self.stream.take().ok_or_else(|| cut("it was read before"))?;
+        let Stream { headers, translator, endpoint, served, path, .. } = *stream;
+        let price = self.live.price(served.deployment);
+        let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
+        Ok(Box::new(Whole { headers, body, fields, endpoint, translator, used, served, path }))
+    }
+
+    /// Counts a failure of the deployment, and what was used for nothing.
+    fn fail(
+        &mut self,
+        job: Job<'_>,
+        launch: &Launch<'_>,
+        refusal: &Refusal,
+        now: Instant,
+    ) -> Option<TryEnd> {
+        let stream = self.stream.take()?;
+        let row = stream.served.in_flight.row();
+        self.charge(&stream, now);
+        lessons::of_stream(&stream.served, None, Some(refusal.failure), now);
+        job.count_failure(refusal.failure, row, launch, None)
+    }
+
+    fn charge(&self, stream: &Stream, now: Instant) {
+        let price = self.live.price(stream.served.deployment);
+        let used = Used::so_far(&stream.watch, &stream.served.prompt, price);
+        stream.served.in_flight.row().charged(used.tokens(), used.cost, now);
+    }
+}
+
+/// Adds one event, unless it is the provider's error.
+fn add(
+    assembly: &mut Assembly,
+    stream: &mut Stream,
+    event: &[u8],
+    deployment: &Deployment,
+) -> Result<Sign, Box<Refusal>> {
+    let sign = stream.watch.event(event);
+    if sign == Sign::Fault {
+        return Err(attempt::fault_in_stream(deployment, stream.headers.clone(), event));
+    }
+    assembly.event(event).map_err(|why| garbled(&why))?;
+    Ok(sign)
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.charge(&stream, time::now());
+        }
+    }
+}
+
+/// How long to wait for a provider to close its body after its own end mark. It nearly always has
+/// by then, and the client waits.
+const GRACE: Duration = Duration::from_millis(5);
+
+fn cut(why: &str) -> Box<Refusal> {
+    Refusal::ours(Class::Connection, 502, why)
+}
+
+fn garbled(why: &Garbled) -> Box<Refusal> {
+    Refusal::ours(Class::BadGateway, 502, why.to_string())
+}

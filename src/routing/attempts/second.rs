@@ -349,7 +349,6 @@ mod tests {
         attempts.permit(Ok(()));
         let Action::Launch(hedge) = attempts.poll(late, 0, &view) else { panic!("no hedge") };
         attempts.choose(hedge.id);
-        attempts.on(first.id, fails(Class::Connection, 502), late, 0, &view);
         let much_later = late + Duration::from_secs(9);
         assert!(matches!(attempts.poll(much_later, 0, &view), Action::Wait(None)));
         attempts.on(hedge.id, fails(Class::Connection, 502), much_later, 0, &view);

@@ -3,7 +3,11 @@
 
 #![cfg(test)]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::task::JoinSet;
 
 use crate::support::config_map::ConfigMap;
 use crate::support::script::{Gate, Step, send, serve};
@@ -219,6 +223,60 @@ async fn a_reload_during_a_hedge_changes_nothing_for_it() {
     slow.closed(0).await;
     sidecar.rests().await;
     sidecar.stop().await;
+}
+
+/// Good, late, failing, broken and silent in turns.
+async fn flapping() -> Upstream {
+    let turn = Arc::new(AtomicUsize::new(0));
+    Upstream::start(move |_| {
+        let turn = turn.clone();
+        serve(move |request| match turn.fetch_add(1, Ordering::Relaxed) % 5 {
+            0 => chat::answer(request),
+            1 => {
+                let mut steps = vec![Step::Pause(Duration::from_millis(120))];
+                steps.extend(chat::answer(request));
+                steps
+            }
+            2 => vec![send(chat::json(500, "{\"error\":{\"message\":\"no\"}}"))],
+            3 => vec![Step::Reset],
+            _ => Vec::new(),
+        })
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flapping_deployment_is_never_seen_by_the_clients() {
+    for stream_upstream in [false, true] {
+        let (flapping, good) = (flapping().await, prompt().await);
+        let hedge = format!(", budget: 1, stream_upstream: {stream_upstream}");
+        // A try that hangs where no hedge is permitted ends by its own time.
+        let text = config(&hedge, &flapping, &good)
+            .replace("num_retries: 0", "num_retries: 3, timeout: 0.4, disable_cooldowns: true");
+        let sidecar = Start::with(text).ready().await;
+        let mut clients = JoinSet::new();
+        for client in 0..6 {
+            let mut wire = sidecar.wire().await;
+            clients.spawn(async move {
+                for number in 0..20 {
+                    let is_stream = (client + number) % 2 == 0;
+                    let call = if is_stream { chat::streamed("gpt") } else { chat::plain("gpt") };
+                    let answer = wire.ask(call).await;
+                    assert_eq!((answer.status(), answer.is_done()), (200, is_stream), "{answer:?}");
+                }
+            });
+        }
+        clients.join_all().await;
+        sidecar.rests().await;
+        let records = sidecar.recorded(120).await;
+        assert!(records.iter().all(|it| it["end"] == "complete"), "{records:?}");
+        let asked = flapping.requests().len() + good.requests().len();
+        let tries: u64 = records.iter().filter_map(|record| record["tries"].as_u64()).sum();
+        assert_eq!(tries, asked as u64, "each call is in the books, and none is in twice");
+        let hedges = sidecar.metrics().await.sum("pillion_hedges_total", &[("outcome", "won")]);
+        assert!(hedges > 0 && flapping.requests().len() > 20, "{hedges}");
+        sidecar.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -133,7 +133,9 @@ fn compare(options: &Options) -> Result<(), String> {
         starts: if options.quick { 3 } else { 10 },
     };
     let mut footprints = Vec::new();
-    for target in chosen {
+    // The others are Pillion too.
+    let is_other = |it: &Target| !matches!(it, Target::PillionHedge | Target::PillionShuffle);
+    for target in chosen.into_iter().filter(is_other) {
         progress(&format!("footprint of {}", target.as_str()));
         footprints.extend(weigh(&places, &mock, target, first, effort, &mut notes));
     }
@@ -156,7 +158,7 @@ fn start(
     notes: &mut Vec<String>,
 ) -> Vec<Up> {
     let mut targets = vec![Up { target: Target::Direct, port: mock.port, process: None }];
-    for target in [Target::Floor, Target::FloorParse, Target::Nginx, Target::Pillion] {
+    for target in Target::GATEWAYS {
         if !options.only.is_empty() && !options.only.contains(&target) {
             continue;
         }

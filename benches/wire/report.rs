@@ -127,8 +127,8 @@ fn traffic(out: &mut String, table: &Table) {
         return;
     }
     out.push_str(
-        "| | CPU | × floor | × floor-parse | × nginx | added p50 | added p99 | added first byte | \
-         p50 | p99 | calls/s | errors |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| | CPU | × floor | × floor-parse | × nginx | × shuffle | added p50 | added p99 | added first byte | \
+         p50 | p99 | calls/s | errors |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for row in &table.rows {
         line(out, row);
@@ -141,12 +141,13 @@ fn line(out: &mut String, row: &Row) {
     let unless_direct = |value: f64| if direct { "–".to_owned() } else { format!("{value:.1}") };
     let _ = writeln!(
         out,
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.0} | {} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {:.0} | {} |",
         row.target,
         unless_direct(row.cpu),
         times(row.to_floor),
         times(row.to_floor_parse),
         times(row.to_nginx),
+        times(row.to_shuffle),
         unless_direct(row.added_p50),
         unless_direct(row.added_p99),
         unless_direct(row.added_first_p50),
@@ -162,6 +163,17 @@ fn line(out: &mut String, row: &Row) {
 enum Base {
     Floor,
     FloorParse,
+    Shuffle,
+}
+
+impl Base {
+    /// What is held against it.
+    const fn target(self) -> &'static str {
+        match self {
+            Self::Floor | Self::FloorParse => "pillion",
+            Self::Shuffle => "pillion-hedge",
+        }
+    }
 }
 
 fn checks(tables: &[Table], footprints: &[Footprint]) -> Vec<Check> {
@@ -171,10 +183,11 @@ fn checks(tables: &[Table], footprints: &[Footprint]) -> Vec<Check> {
             it.placement != Placement::TwoCores
                 && (it.body, it.connections, it.stream) == (body << 10, connections, stream)
         };
-        let row = tables.iter().find(fits)?.rows.iter().find(|row| row.target == "pillion")?;
+        let row = tables.iter().find(fits)?.rows.iter().find(|row| row.target == base.target())?;
         match base {
             Base::Floor => row.to_floor,
             Base::FloorParse => row.to_floor_parse,
+            Base::Shuffle => row.to_shuffle,
         }
     };
     let weight = footprints.iter().find(|it| it.target == "pillion");
@@ -187,6 +200,9 @@ fn checks(tables: &[Table], footprints: &[Footprint]) -> Vec<Check> {
         check("CPU × floor, streams, 32 at once", 1.3, ratio(1, 32, true, Base::Floor)),
         check("CPU × floor-parse, 20 KB", 1.3, ratio(20, 1, false, Base::FloorParse)),
         check("CPU × floor-parse, 200 KB", 1.3, ratio(200, 1, false, Base::FloorParse)),
+        check("CPU × shuffle, hedging, 1 KB, one at once", 1.05, ratio(1, 1, false, Base::Shuffle)),
+        check("CPU × shuffle, hedging, 1 KB, 64 at once", 1.05, ratio(1, 64, false, Base::Shuffle)),
+        check("CPU × shuffle, hedging, streams", 1.05, ratio(1, 32, true, Base::Shuffle)),
         check("Idle RSS, MiB", 10.0, weighed(|it| mebibytes(it.idle))),
         check("RSS after the calls, MiB", 20.0, weighed(|it| mebibytes(it.after))),
         check("Start to first answer, ms", 100.0, weighed(|it| it.start)),

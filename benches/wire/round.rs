@@ -89,6 +89,7 @@ pub(crate) struct Row {
     pub(crate) to_floor: Option<f64>,
     pub(crate) to_floor_parse: Option<f64>,
     pub(crate) to_nginx: Option<f64>,
+    pub(crate) to_shuffle: Option<f64>,
 }
 
 /// One scenario's outcome.
@@ -192,6 +193,7 @@ impl Bench<'_> {
             to_floor: ratio(Target::Floor),
             to_floor_parse: ratio(Target::FloorParse),
             to_nginx: ratio(Target::Nginx),
+            to_shuffle: ratio(Target::PillionShuffle),
         })
     }
 }

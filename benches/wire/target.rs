@@ -26,9 +26,23 @@ pub(crate) enum Target {
     Nginx,
     /// The gateway
     Pillion,
+    /// The gateway before two deployments, with `adaptive` and hedging
+    PillionHedge,
+    /// The gateway before two deployments, with `simple-shuffle` and no hedging
+    PillionShuffle,
 }
 
 impl Target {
+    /// All but the provider itself, in the order of the tables.
+    pub(crate) const GATEWAYS: [Self; 6] = [
+        Self::Floor,
+        Self::FloorParse,
+        Self::Nginx,
+        Self::Pillion,
+        Self::PillionShuffle,
+        Self::PillionHedge,
+    ];
+
     /// Its name in tables.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +51,8 @@ impl Target {
             Self::FloorParse => "floor-parse",
             Self::Nginx => "nginx",
             Self::Pillion => "pillion",
+            Self::PillionHedge => "pillion-hedge",
+            Self::PillionShuffle => "pillion-shuffle",
         }
     }
 }
@@ -73,8 +89,14 @@ impl Places {
         match target {
             Target::Direct | Target::Floor | Target::FloorParse => Ok(&self.own),
             Target::Nginx => self.nginx.as_deref().ok_or_else(|| "not installed".to_owned()),
-            Target::Pillion if self.pillion.is_file() => Ok(&self.pillion),
-            Target::Pillion => Err(format!("no binary at {}", self.pillion.display())),
+            Target::Pillion | Target::PillionHedge | Target::PillionShuffle
+                if self.pillion.is_file() =>
+            {
+                Ok(&self.pillion)
+            }
+            Target::Pillion | Target::PillionHedge | Target::PillionShuffle => {
+                Err(format!("no binary at {}", self.pillion.display()))
+            }
         }
     }
 
@@ -92,8 +114,9 @@ impl Places {
                 let file = self.write("nginx.conf", &nginx(&self.folder, port, mock))?;
                 words(&["-p", &self.folder.to_string_lossy(), "-c", &file])
             }
-            Target::Pillion => {
-                let file = self.write("pillion.yaml", &pillion(mock))?;
+            Target::Pillion | Target::PillionHedge | Target::PillionShuffle => {
+                let name = format!("{}.yaml", target.as_str());
+                let file = self.write(&name, &pillion(target, mock))?;
                 let listen = format!("127.0.0.1:{port}");
                 let admin = format!("127.0.0.1:{}", free_port()?);
                 words(&["serve", "-c", &file, "--listen", &listen, "--admin", &admin])
@@ -188,11 +211,28 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn pillion(mock: u16) -> String {
-    format!(
-        "model_list:\n  - model_name: mock-model\n    litellm_params:\n      \
-         model: openai/mock\n      api_base: http://127.0.0.1:{mock}/v1\n      api_key: dummy\n"
-    )
+/// Two deployments are one provider under two of its names, or they would be one deployment.
+fn pillion(target: Target, mock: u16) -> String {
+    let (settings, hosts): (&str, &[&str]) = match target {
+        Target::PillionHedge => {
+            ("pillion: {hedge: {mode: enabled}}\n", &["127.0.0.1", "localhost"])
+        }
+        Target::PillionShuffle => (
+            "router_settings: {routing_strategy: simple-shuffle}\npillion: {hedge: {mode: disabled}}\n",
+            &["127.0.0.1", "localhost"],
+        ),
+        Target::Direct | Target::Floor | Target::FloorParse | Target::Nginx | Target::Pillion => {
+            ("", &["127.0.0.1"])
+        }
+    };
+    let entry = |host: &&str| {
+        format!(
+            "  - model_name: mock-model\n    litellm_params: {{model: openai/mock, \
+             api_base: \"http://{host}:{mock}/v1\", api_key: dummy}}\n"
+        )
+    };
+    let entries: String = hosts.iter().map(entry).collect();
+    format!("{settings}model_list:\n{entries}")
 }
 
 /// One process that is worker and master at once, so that ending it leaves nothing behind.

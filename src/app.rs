@@ -507,6 +507,7 @@ impl Probe for Control {
                 in_flight: row.vitals().in_flight,
                 cooldown: live.cooldown(at, now),
                 panics: row.forced(),
+                events_skipped: row.events_skipped(),
             })
         });
         let status = self.status.borrow();

@@ -524,6 +524,8 @@ async fn open(
             match sign {
                 Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
                 Sign::Done => return Err(empty()),
+                Sign::Garbled => return Err(Refusal::ours(Class::BadGateway, 502, GARBLED)),
+                Sign::Noise => parts.served.in_flight.row().skipped(),
                 Sign::Content => {
                     held.push((sign, event));
                     return Ok(Won::Stream(Box::new(Stream {
@@ -551,7 +553,28 @@ async fn open(
             }
         }
         if ended {
-            return Err(empty());
+            return Err(said_without_events(deployment, parts.headers, &held));
+        }
+    }
+}
+
+/// What is said of an event that was to be part of an answer and cannot be read.
+pub(super) const GARBLED: &str = "the provider sent an event that cannot be read";
+
+/// The failure of a stream that ended without content: the error it holds where that is no event,
+/// as some servers send it under the content type of a stream.
+fn said_without_events(
+    deployment: &Deployment,
+    headers: HeaderMap,
+    held: &[(Sign, Bytes)],
+) -> Box<Refusal> {
+    let body: Bytes = held.iter().map(|(_, event)| &event[..]).collect::<Vec<_>>().concat().into();
+    match provider::fault::in_good_answer(&body) {
+        None => empty(),
+        Some(failure) => {
+            let body = deployment.without_keys(body);
+            let body = RefusalBody::Theirs(body, deployment.adapter.dialect());
+            Box::new(Refusal { failure, headers, body })
         }
     }
 }

@@ -155,10 +155,16 @@ fn add(
     deployment: &Deployment,
 ) -> Result<Sign, Box<Refusal>> {
     let sign = stream.watch.event(event);
-    if sign == Sign::Fault {
-        return Err(attempt::fault_in_stream(deployment, stream.headers.clone(), event));
+    match sign {
+        Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
+            assembly.event(event).map_err(|why| garbled(&why))?;
+        }
+        Sign::Fault => {
+            return Err(attempt::fault_in_stream(deployment, stream.headers.clone(), event));
+        }
+        Sign::Garbled => return Err(cut(attempt::GARBLED)),
+        Sign::Noise => stream.served.in_flight.row().skipped(),
     }
-    assembly.event(event).map_err(|why| garbled(&why))?;
     Ok(sign)
 }
 

@@ -18,7 +18,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::attempt::{Served, Stream, over};
+use super::attempt::{GARBLED, Served, Stream, over};
 use super::head;
 use super::lessons;
 use super::live::Live;
@@ -205,6 +205,8 @@ impl Relay {
     fn pass(&mut self, sign: Sign, event: &Bytes, out: &mut BytesMut) {
         match sign {
             Sign::Fault => self.fault(event, out),
+            Sign::Garbled => self.cut(GARBLED, out),
+            Sign::Noise => self.served.in_flight.row().skipped(),
             Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
             Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
                 match &mut self.translator {

@@ -20,8 +20,13 @@ pub enum Sign {
     Done,
     /// An error; the event's data is its body.
     Fault,
+    /// An event that is broken; what it held of the answer is lost.
+    Garbled,
     /// A sign of life: a role, a ping, a comment.
     Life,
+    /// Broken or no event at all, and nothing of the answer is lost with it. No client could read
+    /// it, so it is passed over.
+    Noise,
     /// The event that only carries usage, which a client sees only if it asked.
     Usage,
 }
@@ -55,6 +60,9 @@ impl Watch {
     /// Reads one event.
     pub fn event(&mut self, event: &[u8]) -> Sign {
         let Some(data) = payload(event) else { return Sign::Life };
+        if let Some(broken) = self.broken(&data) {
+            return broken;
+        }
         let sign = match self.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions => self.chunk(&data),
             Endpoint::Messages | Endpoint::CountTokens => self.message_event(&data),
@@ -62,6 +70,23 @@ impl Watch {
         };
         self.content_events += u64::from(sign == Sign::Content);
         sign
+    }
+
+    /// What an event is that cannot be read; `None` for one that can. Every event is an object, but
+    /// for the end mark.
+    fn broken(&self, data: &[u8]) -> Option<Sign> {
+        let data = data.trim_ascii();
+        match data.first() {
+            None => Some(Sign::Life),
+            Some(b'{') if serde_json::from_slice::<IgnoredAny>(data).is_ok() => None,
+            // Once the provider has said why it stopped, only its usage is still to come.
+            Some(b'{') if self.finished || memmem::find(data, b"\"ping\"").is_some() => {
+                Some(Sign::Noise)
+            }
+            Some(b'{') => Some(Sign::Garbled),
+            Some(_) if data.starts_with(b"[DONE]") => None,
+            Some(_) => Some(Sign::Noise),
+        }
     }
 
     fn chunk(&mut self, data: &[u8]) -> Sign {
@@ -387,6 +412,25 @@ mod tests {
         assert_eq!(signs, [Sign::Life, Sign::Content, Sign::Content]);
         assert!(watch.is_whole());
         assert_eq!(watch.usage.unwrap().total(), 2);
+    }
+
+    #[test]
+    fn a_broken_event_is_noise_unless_something_of_the_answer_is_lost() {
+        let content = r#"{"choices":[{"delta":{"content":"a"}}]}"#;
+        let end = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        let broken = r#"{"choices":[{"delta":{"content":"a"#;
+        let chat = |events: &[&str]| signs(Endpoint::ChatCompletions, events).0.pop().unwrap();
+        assert_eq!(chat(&[content, broken]), Sign::Garbled);
+        assert_eq!(chat(&[broken]), Sign::Garbled);
+        assert_eq!(chat(&[content, r#"{"id":"#]), Sign::Garbled);
+        assert_eq!(chat(&[content, end, broken]), Sign::Noise);
+        for noise in ["hello", "\"hello\"", "7", "<html>", r#"{"type":"ping",}"#] {
+            assert_eq!(chat(&[content, noise]), Sign::Noise, "{noise}");
+        }
+        assert_eq!(chat(&[content, " "]), Sign::Life);
+        let delta = r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}"#;
+        let half = &delta[..delta.len() - 3];
+        assert_eq!(signs(Endpoint::Messages, &[delta, half]).0, [Sign::Content, Sign::Garbled]);
     }
 
     #[test]

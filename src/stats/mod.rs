@@ -210,6 +210,8 @@ pub struct Row {
     recent: Window,
     /// Estimated tokens of the prompts of tries that run.
     pending: AtomicU64,
+    /// Events of its streams that were passed over.
+    skipped: AtomicU64,
     last_minute: Minute,
     first_tokens: Recent,
     per_token: Recent,
@@ -231,6 +233,7 @@ impl Row {
             minute: Window::default(),
             recent: Window::default(),
             pending: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             last_minute: Minute::default(),
             first_tokens: Recent::default(),
             per_token: Recent::default(),
@@ -270,6 +273,16 @@ impl Row {
     /// or because the request named the deployment.
     pub fn forced(&self) -> u64 {
         self.circuit.forced()
+    }
+
+    /// Counts an event of a stream that was passed over.
+    pub fn skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events were passed over.
+    pub fn events_skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// A try that begins, as the breaker sees it.

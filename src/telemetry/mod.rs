@@ -134,6 +134,8 @@ pub struct Running {
     pub cooldown: CooldownState,
     /// Tries that were made there against its cooldown, since the start.
     pub panics: u64,
+    /// Events of its streams that were passed over, since the start.
+    pub events_skipped: u64,
 }
 
 /// The state of the configuration.
@@ -269,8 +271,13 @@ mod tests {
     #[test]
     fn a_scrape_shows_this_moment() {
         let telemetry = telemetry();
-        let busy =
-            Running { id: "west".into(), in_flight: 3, cooldown: CooldownState::Open, panics: 8 };
+        let busy = Running {
+            id: "west".into(),
+            in_flight: 3,
+            cooldown: CooldownState::Open,
+            panics: 8,
+            events_skipped: 5,
+        };
         let config = Config {
             generation: 4,
             in_sync: true,
@@ -299,6 +306,7 @@ mod tests {
                 r#"pillion_deployment_cooldown_state{deployment="west",state="closed"} 0"#,
                 r#"pillion_deployment_cooldown_state{deployment="east",state="closed"} 1"#,
                 r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
+                r#"pillion_stream_events_skipped_total{deployment="west"} 5"#,
                 r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
                 r"pillion_upstream_connections_open 6",

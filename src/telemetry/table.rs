@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 31] = [
+pub const TABLE: [&Row; 32] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -78,6 +78,7 @@ pub const TABLE: [&Row; 31] = [
     &IN_COOLDOWN,
     &COOLDOWN_STATE,
     &PANICS,
+    &EVENTS_SKIPPED,
     &CONNECTIONS_OPEN,
     &CONNECTIONS_OPENED,
     &LESSONS_DROPPED,
@@ -213,6 +214,13 @@ pub(super) const PANICS: Row = Row::new(
     Kind::Counter,
     &["deployment"],
     "Calls to a deployment against its cooldown, because nobody else was left or because they named it by its id.",
+);
+
+pub(super) const EVENTS_SKIPPED: Row = Row::new(
+    "pillion_stream_events_skipped_total",
+    Kind::Counter,
+    &["deployment"],
+    "Events of a deployment's streams that could not be read and were passed over, because nothing of an answer was lost with them.",
 );
 
 pub(super) const CONNECTIONS_OPEN: Row = Row::new(

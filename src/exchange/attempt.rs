@@ -22,7 +22,7 @@ use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
-use crate::routing::{Kind, Launch, Shape, table::fill};
+use crate::routing::{Kind, Launch, Patience, Shape, table::fill};
 use crate::stats::{Failed, InFlight, Row, Trial};
 use crate::upstream::Answer;
 
@@ -53,8 +53,8 @@ pub(super) struct Stream {
     pub usage_is_ours: bool,
     /// Whose events they are.
     pub endpoint: Endpoint,
-    /// How long it may be silent.
-    pub silence: Duration,
+    /// How long it is waited for.
+    pub patience: Patience,
     pub served: Served,
     pub path: Path,
 }
@@ -208,10 +208,11 @@ impl Job<'_> {
             return Finished { result: mock::answer(text, self.call, asked, served), end: None };
         }
         let Self { gateway, live, call, .. } = self;
-        let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
-        let mut result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
+        let talk =
+            Talk { gateway, live, deployment, stream: call.stream, patience: launch.patience };
+        let mut result = tokio::time::timeout(launch.patience.answer, talk.hold(outgoing, served))
             .await
-            .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
+            .unwrap_or_else(|_| Err(too_late(call, launch.patience.answer)));
         let end = self.count(&mut result, row, &launch, (since, trial));
         Finished { result, end }
     }
@@ -361,7 +362,7 @@ struct Talk<'a> {
     live: &'a Live,
     deployment: &'a Deployment,
     stream: bool,
-    silence: Duration,
+    patience: Patience,
 }
 
 impl Talk<'_> {
@@ -385,8 +386,8 @@ impl Talk<'_> {
             return Err(Refusal::ours(Class::BadGateway, 502, why));
         }
         if self.stream && is_event_stream(&headers) {
-            let silence = self.silence;
-            let parts = Opening { headers, translator, usage_is_ours, silence, served, endpoint };
+            let patience = self.patience;
+            let parts = Opening { headers, translator, usage_is_ours, patience, served, endpoint };
             return open(parts, body, self.deployment).await;
         }
         let body = self.whole_body(body).await?;
@@ -483,7 +484,7 @@ struct Opening {
     headers: HeaderMap,
     translator: Option<Box<dyn Translator>>,
     usage_is_ours: bool,
-    silence: Duration,
+    patience: Patience,
     served: Served,
     endpoint: Endpoint,
 }
@@ -537,7 +538,7 @@ async fn open(
                         translator: parts.translator,
                         usage_is_ours: parts.usage_is_ours,
                         endpoint: parts.endpoint,
-                        silence: parts.silence,
+                        patience: parts.patience,
                         served: parts.served,
                         path: Path::default(),
                     })));

@@ -42,7 +42,13 @@ pub(super) fn of_try(
         {
             of_cut(row, job.call, job.shape, waited);
         }
-        Err(refusal) => failed(row, job.shape.kind(), &refusal.failure),
+        Err(refusal) => {
+            failed(row, job.shape.kind(), &refusal.failure);
+            // Or a deployment that has become slower would be given up too soon for ever.
+            if refusal.failure.class == Class::Timeout {
+                of_cut(row, job.call, job.shape, waited);
+            }
+        }
     }
 }
 
@@ -64,23 +70,24 @@ pub(super) fn of_cut(row: &Arc<Row>, call: &Call, shape: Shape, waited: Duration
 /// No provider answers sooner, so that a shorter wait teaches nothing.
 const LEAST_CUT: Duration = Duration::from_millis(100);
 
-/// A stream that has ended; its first token was told when it came.
+/// A stream that has ended; its first token was told when it came. `pause` is the longest between
+/// two of its events with content.
 pub(super) fn of_stream(
     served: &Served,
     usage: Option<Usage>,
     failure: Option<Failure>,
-    now: Instant,
+    (pause, now): (Duration, Instant),
 ) {
     let row = served.in_flight.row();
     if let Some(failure) = failure {
         return failed(row, served.kind, &failure);
     }
-    let (Some(usage), Some(first_token)) = (usage, served.first_token) else { return };
-    let tokens = u32::try_from(usage.completion).unwrap_or(u32::MAX);
-    if tokens > 1 && !usage.estimated {
-        let took = now.saturating_duration_since(served.since).saturating_sub(first_token);
-        row.tell(served.kind, What::Pace { tokens: tokens - 1, took });
-    }
+    let Some(first_token) = served.first_token else { return };
+    let told = usage.filter(|usage| usage.completion > 1 && !usage.estimated);
+    let tokens = told.map_or(0, |usage| u32::try_from(usage.completion - 1).unwrap_or(u32::MAX));
+    let took = now.saturating_duration_since(served.since).saturating_sub(first_token);
+    let took = if tokens > 0 { took } else { Duration::ZERO };
+    row.tell(served.kind, What::Pace { tokens, took, pause });
 }
 
 fn wait(row: &Arc<Row>, call: &Call, shape: Shape, waited: Duration, seen: Seen) {

@@ -18,6 +18,7 @@ mod model_list;
 mod race;
 mod reject;
 mod relay;
+mod silence;
 mod tries;
 mod used;
 mod whole;

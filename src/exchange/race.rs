@@ -131,7 +131,7 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
         hedge: wishes.hedge,
         deadline: wishes
             .total_timeout
-            .or(job.live.routes.settings().total_timeout)
+            .or(job.live.routes.settings().timeouts.total)
             .map(|total| opened + total),
         is_carried: job.carried.is_some(),
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use super::attempts::patience::Timeouts;
 use super::budget::Budget;
 use super::cooldown::{Rule, breaker};
 use super::hedge;
@@ -163,9 +164,8 @@ pub struct Settings {
     pub hedge: hedge::Settings,
     /// `pillion.groups.NAME.hedge`, with what it leaves out from `pillion.hedge`.
     pub group_hedges: BTreeMap<Box<str>, hedge::Settings>,
-    /// `pillion.timeouts.total`: how long all tries of a request may take together; `None` is as
-    /// long as each of them may.
-    pub total_timeout: Option<Duration>,
+    /// `pillion.timeouts`.
+    pub timeouts: Timeouts,
 }
 
 /// What `rpm` and `tpm` mean where the strategy says nothing about them.
@@ -228,7 +228,7 @@ impl Default for Settings {
             provider_budgets: BTreeMap::new(),
             hedge: hedge::Settings::default(),
             group_hedges: BTreeMap::new(),
-            total_timeout: None,
+            timeouts: Timeouts::default(),
         }
     }
 }

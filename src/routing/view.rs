@@ -197,6 +197,12 @@ pub trait View {
         None
     }
 
+    /// The longest pause that a stream makes between two events with content: that of all but one
+    /// of a hundred. `None` where too few have told.
+    fn pause(&self, _of: DeploymentIx, _kind: Kind) -> Option<Duration> {
+        None
+    }
+
     /// What was used in the last `window`, a minute at most.
     fn used(&self, _of: DeploymentIx, _window: Duration, _now: Instant) -> Used {
         Used::default()

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::lesson::{Lesson, What};
-use super::taught::Taught;
+use super::taught::{Pace, Taught};
 use super::{Row, StatsTable};
 use crate::lexicon::time;
 use crate::routing::latency::{Forecast, Model, Prior, REFERENCE_TOKENS, Sample};
@@ -203,7 +203,7 @@ impl Pupil {
         match lesson.what {
             What::Failed { retry_after } => model.fail(retry_after, now),
             What::Primary { .. } | What::Quota { .. } => {}
-            What::Pace { tokens, took } => model.learn_pace(tokens, took, now),
+            What::Pace { tokens, took, pause } => model.learn_pace(tokens, took, pause, now),
             What::Waited { length, waited, seen } => {
                 model.learn(&Sample { prompt_tokens: length, waited, seen }, prior, now);
             }
@@ -229,9 +229,12 @@ impl Pupil {
         before
     }
 
-    fn paces(&self) -> ByKind<Option<Duration>> {
-        let of = |at: usize| self.models.get(at)?.as_ref()?.time_per_token();
-        std::array::from_fn(of)
+    fn paces(&self) -> ByKind<Pace> {
+        let of = |at: usize| {
+            let model = self.models.get(at)?.as_ref()?;
+            Some(Pace { per_token: model.time_per_token(), pause: model.longest_pause() })
+        };
+        std::array::from_fn(|at| of(at).unwrap_or_default())
     }
 
     fn outlook(&self, common: Option<&Common>, now: Instant) -> Outlook {
@@ -382,8 +385,14 @@ mod tests {
         let mut school = School::new();
         let rows = school.rows(&["a"]);
         let row = rows.get(FIRST).unwrap();
-        row.tell(STREAM, What::Pace { tokens: 100, took: Duration::from_secs(1) });
-        row.tell(STREAM, What::Pace { tokens: 300, took: Duration::from_secs(5) });
+        row.tell(
+            STREAM,
+            What::Pace { tokens: 100, took: Duration::from_secs(1), pause: Duration::ZERO },
+        );
+        row.tell(
+            STREAM,
+            What::Pace { tokens: 300, took: Duration::from_secs(5), pause: Duration::ZERO },
+        );
         school.round(ROUND);
         assert_eq!(row.pace(STREAM), Some(Duration::from_millis(15)));
         assert_eq!(row.pace(WHOLE), None);

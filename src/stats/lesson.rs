@@ -34,10 +34,12 @@ pub enum What {
     },
     /// How fast a stream went on after its first token.
     Pace {
-        /// Tokens after the first.
+        /// Tokens after the first; zero where the provider does not tell.
         tokens: u32,
         /// How long they took.
         took: Duration,
+        /// The longest pause between two events with content.
+        pause: Duration,
     },
     /// It was the first try of a request that a hedge might have been made for: what that tells of
     /// the worth of hedging.
@@ -123,11 +125,14 @@ mod tests {
         let learning = Learning::new(lessons.clone(), time::now());
         let row = Arc::new(Row::new(time::now(), Arc::default(), learning));
         for tokens in 1..=5 {
-            row.tell(Kind::default(), What::Pace { tokens, took: Duration::ZERO });
+            row.tell(
+                Kind::default(),
+                What::Pace { tokens, took: Duration::ZERO, pause: Duration::ZERO },
+            );
         }
         assert_eq!(lessons.dropped(), 3);
         let told: Vec<_> = lessons.waiting().map(|lesson| lesson.what).collect();
-        let pace = |tokens| What::Pace { tokens, took: Duration::ZERO };
+        let pace = |tokens| What::Pace { tokens, took: Duration::ZERO, pause: Duration::ZERO };
         assert_eq!(told, [pace(1), pace(2)]);
         row.tell(Kind::default(), pace(6));
         assert_eq!(lessons.dropped(), 3);

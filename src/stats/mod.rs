@@ -139,6 +139,10 @@ impl View for Rows {
         self.get(of)?.learning.forecast(kind)
     }
 
+    fn pause(&self, of: DeploymentIx, kind: Kind) -> Option<Duration> {
+        self.get(of)?.learning.pace(kind).pause
+    }
+
     fn used(&self, of: DeploymentIx, window: Duration, now: Instant) -> Used {
         self.get(of).map_or_else(Used::default, |row| row.used(window, now))
     }
@@ -381,7 +385,7 @@ impl Row {
 
     /// What a token of a stream takes after the first; `None` where nobody has seen one.
     pub fn pace(&self, kind: Kind) -> Option<Duration> {
-        self.learning.pace(kind)
+        self.learning.pace(kind).per_token
     }
 
     /// Ends a cooldown.

@@ -15,11 +15,11 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 
 use super::attempt::{self, Finished, Job, Refusal, Stream, Whole};
-use super::lessons;
 use super::live::Live;
 use super::race::Won;
 use super::silence::Progress;
 use super::used::Used;
+use super::{lessons, opening};
 use crate::account::TryEnd;
 use crate::endpoint;
 use crate::lexicon::{Class, HedgeMode, time};
@@ -188,9 +188,9 @@ fn add(
             assembly.event(event).map_err(|why| garbled(&why))?;
         }
         Sign::Fault => {
-            return Err(attempt::fault_in_stream(deployment, stream.headers.clone(), event));
+            return Err(opening::fault_in_stream(deployment, stream.headers.clone(), event));
         }
-        Sign::Garbled => return Err(cut(attempt::GARBLED)),
+        Sign::Garbled => return Err(cut(opening::GARBLED)),
         Sign::Noise => stream.served.in_flight.row().skipped(),
     }
     Ok(sign)

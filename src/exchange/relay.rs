@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::attempt::{GARBLED, Served, Stream, over};
+use super::attempt::{Served, Stream, over};
 use super::head;
 use super::lessons;
 use super::live::Live;
+use super::opening::GARBLED;
 use super::silence::{Progress, Silence};
 use super::used::Used;
 use crate::account::{End, Ledger, TryEnd};

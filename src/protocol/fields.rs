@@ -68,7 +68,10 @@ impl Fields {
     /// never read different ones. Other repeated names are kept as they are.
     pub fn of(text: &[u8]) -> Result<Self, NotAnObject> {
         let text = utf8(text)?;
-        let fields = Self::seen(text).map_or_else(|| Self::parsed(text), Ok)?;
+        let mut fields = Self::default();
+        if fields.see(text).is_none() {
+            fields = Self::parsed(text)?;
+        }
         for name in ["model", "stream"] {
             if fields.positions(text.as_bytes(), name).nth(1).is_some() {
                 return Err(NotAnObject::Repeated(name.into()));
@@ -77,21 +80,21 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Found by a look, which is quick but refuses without a reason.
-    fn seen(text: &str) -> Option<Self> {
+    /// Finds them by a look, which is quick but refuses without a reason; some may be found then.
+    fn see(&mut self, text: &str) -> Option<()> {
         let mut scan = Scan::new(text);
         scan.pass(b'{')?;
-        let mut fields = Self { list: SmallVec::new(), start: scan.at() };
+        self.start = scan.at();
         if scan.peek()? == b'}' {
             scan.pass(b'}')?;
         } else {
             loop {
                 let name = scan.name()?;
                 let value = scan.value()?;
-                if fields.list.len() == MAX_FIELDS {
+                if self.list.len() == MAX_FIELDS {
                     return None;
                 }
-                fields.list.push(Field { name: Name::at(name, text)?, value });
+                self.list.push(Field { name: Name::at(name, text)?, value });
                 if scan.peek()? == b'}' {
                     scan.pass(b'}')?;
                     break;
@@ -99,7 +102,7 @@ impl Fields {
                 scan.pass(b',')?;
             }
         }
-        scan.peek().is_none().then_some(fields)
+        scan.peek().is_none().then_some(())
     }
 
     /// Found by a parser, which says what is wrong.
@@ -515,8 +518,9 @@ mod tests {
             let list = list.map(|it| (it.name(text.as_bytes()).to_owned(), it.value.clone()));
             (fields.start, list.collect::<Vec<_>>())
         };
-        let (seen, parsed) = (Fields::seen(text).map(facts), Fields::parsed(text).map(facts));
-        assert_eq!(seen, parsed.ok(), "{text}");
+        let mut seen = Fields::default();
+        let seen = seen.see(text).map(|()| facts(seen));
+        assert_eq!(seen, Fields::parsed(text).ok().map(facts), "{text}");
     }
 
     #[test]

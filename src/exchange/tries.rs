@@ -108,14 +108,14 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
                 first.await?
             }
         };
-        let over = self.running.remove(at);
-        self.note_end(&over, finished.end);
+        let (over, now) = (self.running.remove(at), time::now());
+        self.note_end(&over, finished.end, now);
         if let Ok(won) = &finished.result {
-            self.teach_worth(&over);
+            self.teach_worth(&over, now);
             self.notes.rest = TryEnd::Lost(Wasted::default());
-            self.note_winner(&over, won);
+            self.note_winner(&over, won, now);
         } else if self.running.is_empty() {
-            self.note_pause();
+            self.note_pause(now);
         }
         Some((over.launch, finished.result))
     }
@@ -148,7 +148,7 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
     }
 
     /// Tells what the first try of the request shows of the worth of hedging.
-    fn teach_worth(&self, winner: &Running<'a, F>) {
+    fn teach_worth(&self, winner: &Running<'a, F>, now: Instant) {
         let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
         let (primary, beaten) = match (winner.launch.role, late) {
             (Role::Lead, _) => (winner, false),
@@ -162,34 +162,34 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
             return;
         }
         if let Some(row) = self.live.rows.get(launch.member.deployment) {
-            lessons::of_primary(row, self.shape, super::since(primary.since), beaten);
+            let waited = now.saturating_duration_since(primary.since);
+            lessons::of_primary(row, self.shape, waited, beaten);
         }
     }
 
-    fn note_winner(&mut self, over: &Running<'a, F>, won: &Won) {
-        self.note_pause();
-        let waited = time::now().saturating_duration_since(self.notes.opened);
+    fn note_winner(&mut self, over: &Running<'a, F>, won: &Won, now: Instant) {
+        self.note_pause(now);
         let record = &mut *self.notes.record;
         if record.tries > 1 {
             note(record, &over.launch, self.live, self.call);
         }
         if let Won::Stream(_) = won {
-            record.first_token = Some(waited);
+            record.first_token = Some(now.saturating_duration_since(self.notes.opened));
         }
     }
 }
 
 impl<F> Tries<'_, F> {
-    fn note_end(&mut self, over_now: &Running<'_, F>, end: Option<TryEnd>) {
+    fn note_end(&mut self, over_now: &Running<'_, F>, end: Option<TryEnd>, now: Instant) {
         let at = over_now.launch.member.deployment;
-        let noted = end.and_then(|end| over(self.live, at, over_now.since, time::now(), end));
+        let noted = end.and_then(|end| over(self.live, at, over_now.since, now, end));
         self.notes.record.attempts.extend(noted);
     }
 
     /// No try runs any more.
-    fn note_pause(&mut self) {
+    fn note_pause(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
-            self.notes.record.upstream += super::since(since);
+            self.notes.record.upstream += now.saturating_duration_since(since);
         }
     }
 }
@@ -197,10 +197,12 @@ impl<F> Tries<'_, F> {
 impl<F> Drop for Tries<'_, F> {
     fn drop(&mut self) {
         for running in std::mem::take(&mut self.running) {
+            let now = time::now();
             if let Some(row) = self.live.rows.get(running.launch.member.deployment) {
-                lessons::of_cut(row, self.call, self.shape, super::since(running.since));
+                let waited = now.saturating_duration_since(running.since);
+                lessons::of_cut(row, self.call, self.shape, waited);
             }
-            self.note_end(&running, Some(self.notes.rest));
+            self.note_end(&running, Some(self.notes.rest), now);
         }
     }
 }

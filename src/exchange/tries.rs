@@ -119,14 +119,14 @@ impl<'a> Tries<'a> {
                 first.await?
             }
         };
-        let over = self.running.remove(at);
-        self.note_end(&over, finished.end);
+        let (over, now) = (self.running.remove(at), time::now());
+        self.note_end(&over, finished.end, now);
         if let Ok(won) = &finished.result {
-            self.teach_worth(&over);
-            self.note_winner(&over, won);
+            self.teach_worth(&over, now);
+            self.note_winner(&over, won, now);
         } else if self.running.is_empty() {
             self.notes.record.first_token = None;
-            self.note_pause();
+            self.note_pause(now);
         }
         Some((over.launch, finished.result))
     }
@@ -160,7 +160,7 @@ impl<'a> Tries<'a> {
     }
 
     /// Tells what the first try of the request shows of the worth of hedging.
-    fn teach_worth(&self, winner: &Running<'a>) {
+    fn teach_worth(&self, winner: &Running<'a>, now: Instant) {
         let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
         let (primary, beaten) = match (winner.launch.role, late) {
             (Role::Lead, _) => (winner, false),
@@ -174,42 +174,44 @@ impl<'a> Tries<'a> {
             return;
         }
         if let Some(row) = self.job.live.rows.get(launch.member.deployment) {
-            lessons::of_primary(row, shape, super::since(primary.since), beaten);
+            let waited = now.saturating_duration_since(primary.since);
+            lessons::of_primary(row, shape, waited, beaten);
         }
     }
 
-    fn note_winner(&mut self, over: &Running<'a>, won: &Won) {
-        self.note_pause();
-        let waited = time::now().saturating_duration_since(self.notes.opened);
+    fn note_winner(&mut self, over: &Running<'a>, won: &Won, now: Instant) {
+        self.note_pause(now);
         let record = &mut *self.notes.record;
         if record.tries > 1 {
             note(record, &over.launch, self.job);
         }
         if let Won::Stream(_) = won {
-            record.first_token = Some(waited);
+            record.first_token = Some(now.saturating_duration_since(self.notes.opened));
         }
     }
 
     fn end_all(&mut self, end: TryEnd) {
         for running in std::mem::take(&mut self.running) {
+            let now = time::now();
             let row = self.job.live.rows.get(running.launch.member.deployment);
             if let (Some(row), Some(shape)) = (row, running.waits) {
-                lessons::of_cut(row, self.job.call, shape, super::since(running.since));
+                let waited = now.saturating_duration_since(running.since);
+                lessons::of_cut(row, self.job.call, shape, waited);
             }
-            self.note_end(&running, Some(end));
+            self.note_end(&running, Some(end), now);
         }
     }
 
-    fn note_end(&mut self, over_now: &Running<'_>, end: Option<TryEnd>) {
+    fn note_end(&mut self, over_now: &Running<'_>, end: Option<TryEnd>, now: Instant) {
         let at = over_now.launch.member.deployment;
-        let noted = end.and_then(|end| over(self.job.live, at, over_now.since, time::now(), end));
+        let noted = end.and_then(|end| over(self.job.live, at, over_now.since, now, end));
         self.notes.record.attempts.extend(noted);
     }
 
     /// No try runs any more.
-    fn note_pause(&mut self) {
+    fn note_pause(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
-            self.notes.record.upstream += super::since(since);
+            self.notes.record.upstream += now.saturating_duration_since(since);
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Learner {
     /// By the address of the row, which is held and so stays its own.
     pupils: HashMap<usize, Pupil>,
     groups: HashMap<Box<str>, Common>,
+    /// What is assumed of groups that were not compared yet.
+    usual: ByKind<Prior>,
 }
 
 /// One deployment.
@@ -120,10 +122,9 @@ impl Learner {
     }
 
     fn take(&mut self, lesson: &Lesson, now: Instant) {
-        let usual = Prior::default();
-        let group = lesson.row.learning.group();
-        let prior = self.groups.get(&**group).and_then(|it| it.priors.get(lesson.kind.at()));
-        let prior = prior.unwrap_or(&usual);
+        let common = self.groups.get(&**lesson.row.learning.group());
+        let priors = common.map_or(&self.usual, |it| &it.priors);
+        let Some(prior) = priors.get(lesson.kind.at()) else { return };
         let key = address(&lesson.row);
         let pupil = self.pupils.entry(key).or_insert_with(|| Pupil::new(&lesson.row, now));
         pupil.take(lesson, prior, now);
@@ -167,7 +168,8 @@ impl Learner {
                 pupil.forecasts_at = now;
             }
             let common = self.groups.get(&**row.learning.group());
-            let forecasts = pupil.forecasts(row.learning.forecasts(), all, common, now);
+            let priors = common.map_or(&self.usual, |it| &it.priors);
+            let forecasts = pupil.forecasts(row.learning.forecasts(), all, priors, now);
             let outlook = Outlook { age, ..pupil.outlook(common, now) };
             let paces = pupil.paces();
             row.learning.publish(Taught { forecasts, paces, outlook });
@@ -215,14 +217,14 @@ impl Pupil {
         &self,
         mut before: ByKind<Option<Arc<Forecast>>>,
         all: bool,
-        common: Option<&Common>,
+        priors: &ByKind<Prior>,
         now: Instant,
     ) -> ByKind<Option<Arc<Forecast>>> {
-        let usual = Prior::default();
         for (at, place) in before.iter_mut().enumerate() {
             let heard = self.heard.get(at) == Some(&true);
-            if let (Some(Some(model)), true) = (self.models.get(at), all || heard) {
-                let prior = common.and_then(|it| it.priors.get(at)).unwrap_or(&usual);
+            if let (Some(Some(model)), Some(prior), true) =
+                (self.models.get(at), priors.get(at), all || heard)
+            {
                 *place = Some(Arc::new(model.forecast(prior, now)));
             }
         }

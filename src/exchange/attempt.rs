@@ -18,7 +18,7 @@ use super::{Gateway, Unread, read};
 use crate::account::{Try, TryEnd};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
 use crate::protocol::sse::Framer;
-use crate::protocol::watch::{Sign, Watch};
+use crate::protocol::watch::{Sign, Watch, says_nothing};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
@@ -465,6 +465,9 @@ fn inspect(
         Endpoint::Responses => "output",
     };
     if fields.get(body, name).is_some_and(|value| value != b"null") {
+        if says_nothing(endpoint, body, &fields) {
+            return Err(Refusal::ours(Class::BadGateway, 502, "the provider's answer is empty"));
+        }
         return Ok(fields);
     }
     match provider::fault::in_good_answer(body) {

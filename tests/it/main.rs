@@ -4,6 +4,7 @@ mod blame;
 mod carried;
 mod cooldown;
 mod departure;
+mod faults;
 mod hedge;
 mod layers;
 mod learning;

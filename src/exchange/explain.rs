@@ -171,8 +171,8 @@ fn worth(effect: &Effect) -> Value {
     json!({
         "requests": rounded(effect.requests),
         "hedges_won": rounded(effect.wins),
-        "seconds_with": waits(&effect.with),
-        "seconds_without": waits(&effect.without),
+        "seconds_with": waits(&effect.with.percentiles),
+        "seconds_without": waits(&effect.without.percentiles),
         "seconds_saved_per_win": effect.saved.as_ref().map(told),
     })
 }

@@ -7,71 +7,14 @@
 //! prompt. So the curve is that of residuals, wait over prediction, where all prompts are alike,
 //! and predictions turn it back into seconds.
 
-use std::time::Duration;
-
-use super::histogram::{BINS, Histogram, Seen, bin, edge};
+use super::histogram::{BINS, Histogram, bin, edge};
 use super::survival::{Curve, Risk, risks};
+use super::trial::{Observed, Trial, middle};
 
 /// The percentiles that are told.
 pub const PERCENTILES: [f64; 3] = [0.5, 0.95, 0.99];
 /// How many standard errors make an interval of 95 %.
 const SPREAD: f64 = 1.96;
-
-/// What is kept of requests to tell the effect: sums, which merge by addition.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Trial {
-    /// Primaries, as multiples of their prediction.
-    residuals: Histogram,
-    /// Their predictions, in seconds.
-    predictions: Histogram,
-    /// What callers waited, in seconds.
-    served: Histogram,
-    /// Primaries that a winning hedge cut short, by residual, weighted by prediction.
-    saved: Histogram,
-    /// How many these are.
-    wins: f64,
-}
-
-impl Trial {
-    /// A primary that was answered: nobody was hedged, or it was first, or it is a hold-out.
-    pub fn answered(&mut self, waited: Duration, prediction: Duration) {
-        self.primary(waited, prediction, Seen::Answered);
-        self.served.add(waited.as_secs_f64(), 1.0, Seen::Answered);
-    }
-
-    /// A primary that was cut short because its hedge was first, at the moment `waited`.
-    pub fn won(&mut self, waited: Duration, prediction: Duration) {
-        let residual = self.primary(waited, prediction, Seen::Censored);
-        self.served.add(waited.as_secs_f64(), 1.0, Seen::Answered);
-        self.saved.add(residual, prediction.as_secs_f64(), Seen::Censored);
-        self.wins += 1.0;
-    }
-
-    /// Adds what another has counted.
-    pub fn merge(&mut self, other: &Self) {
-        self.residuals.merge(&other.residuals, 1.0);
-        self.predictions.merge(&other.predictions, 1.0);
-        self.served.merge(&other.served, 1.0);
-        self.saved.merge(&other.saved, 1.0);
-        self.wins += other.wins;
-    }
-
-    /// Multiplies everything, so that the past counts less.
-    pub fn scale(&mut self, factor: f64) {
-        self.residuals.scale(factor);
-        self.predictions.scale(factor);
-        self.served.scale(factor);
-        self.saved.scale(factor);
-        self.wins *= factor;
-    }
-
-    fn primary(&mut self, waited: Duration, prediction: Duration, seen: Seen) -> f64 {
-        let residual = waited.as_secs_f64() / prediction.as_secs_f64().max(f64::MIN_POSITIVE);
-        self.residuals.add(residual, 1.0, seen);
-        self.predictions.add(prediction.as_secs_f64(), 1.0, Seen::Answered);
-        residual
-    }
-}
 
 /// A number with its interval of 95 %.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,61 +27,143 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// What hedging did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+impl Estimate {
+    /// A share of so many, with Wilson's interval, which holds for few and for none, too.
+    pub fn of_share(count: f64, all: f64) -> Self {
+        let share = count / all;
+        let square = SPREAD * SPREAD / all;
+        let center = share + square / 2.0;
+        let reach = (square * (share * (1.0 - share) + square / 4.0)).sqrt();
+        let end = |reach: f64| ((center + reach) / (1.0 + square)).clamp(0.0, 1.0);
+        Self { value: share, low: end(-reach).min(share), high: end(reach).max(share) }
+    }
+
+    /// So many times as much.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        let Self { value, low, high } = self;
+        Self { value: value * factor, low: low * factor, high: high * factor }
+    }
+
+    /// From its logarithm's standard error.
+    fn by_logarithm(value: f64, error: f64) -> Self {
+        let times = (SPREAD * error).exp();
+        Self { value, low: value / times, high: value * times }
+    }
+}
+
+/// Where numbers come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// What would have been is told from what was.
+    Estimated,
+    /// It was so.
+    Measured,
+}
+
+/// What callers waited, or would have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waits {
+    /// Whether they did.
+    pub basis: Basis,
+    /// Seconds, at each of [`PERCENTILES`].
+    pub percentiles: [Estimate; 3],
+    /// The share that waits longer, at every [`edge`].
+    pub longer: [f64; BINS + 1],
+}
+
+/// What hedging did, and what it would have done.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
     /// Requests it was told from.
     pub requests: f64,
     /// Hedges that were first.
     pub wins: f64,
-    /// Seconds to the first token as callers saw them, at each of [`PERCENTILES`].
-    pub with: [Estimate; 3],
-    /// What they would have been without hedging.
-    pub without: [Estimate; 3],
+    /// To the first token, as callers see it with hedging; estimated where hedges were observed.
+    pub with: Waits,
+    /// Without hedging; estimated where hedges were first.
+    pub without: Waits,
     /// Seconds that a winning hedge saved on average; `None` where none has won.
     pub saved: Option<Estimate>,
+    /// Hedges that were not made; `None` where there are none.
+    pub observed: Option<Observed>,
 }
 
 impl Effect {
     /// The effect; `None` of nothing.
     pub fn of(trial: &Trial) -> Option<Self> {
-        let requests = trial.residuals.total();
-        if requests <= 0.0 {
+        if trial.totals.requests <= 0.0 {
             return None;
         }
-        let (with, without) = (Served::of(trial), Unhedged::of(trial));
+        let unhedged = Unhedged::of(trial);
+        let observed = Some(trial.totals.observed).filter(|observed| observed.hedges > 0.0);
+        let served = || Waits::of(Basis::Measured, Served::of(&trial.served).shares());
+        let with = observed.map_or_else(served, |_| {
+            Waits::of(Basis::Estimated, Served::of(&trial.hedged).shares())
+        });
+        let is_cut = trial.totals.wins > 0.0;
+        let without =
+            if is_cut { Waits::of(Basis::Estimated, unhedged.shares()) } else { served() };
         Some(Self {
-            requests,
-            wins: trial.wins,
-            with: PERCENTILES.map(|part| quantile(part, |seconds| with.survival(seconds))),
-            without: PERCENTILES.map(|part| quantile(part, |seconds| without.survival(seconds))),
-            saved: saved(trial, &without),
+            requests: trial.totals.requests,
+            wins: trial.totals.wins,
+            with,
+            without,
+            saved: saved(trial, &unhedged),
+            observed,
         })
+    }
+}
+
+impl Observed {
+    /// The share of them that would have been first.
+    pub fn win_rate(&self) -> Estimate {
+        Estimate::of_share(self.wins, self.hedges)
+    }
+
+    /// Seconds that each of these would have saved on average; `None` where none would.
+    pub fn saved(&self) -> Option<Estimate> {
+        let each = self.seconds / self.wins;
+        // A ratio of two sums errs as what each adds to the one beyond its part of the other.
+        let squares =
+            self.seconds_squared - 2.0 * each * self.products + each * each * self.chances_squared;
+        let error = squares.max(0.0).sqrt() / self.seconds;
+        (self.seconds > 0.0).then(|| Estimate::by_logarithm(each, error))
     }
 }
 
 /// A share and its standard error.
 type Share = (f64, f64);
 
+/// One at every edge.
+type Shares = [Share; BINS + 1];
+
+impl Waits {
+    fn of(basis: Basis, shares: Shares) -> Self {
+        let percentiles = PERCENTILES.map(|part| quantile(part, &shares));
+        Self { basis, percentiles, longer: shares.map(|(share, _)| share) }
+    }
+}
+
 /// Where the share that waits longer falls to `1 − part`, and where its interval does, which is
 /// that of `ln(−ln S)`: small shares err upwards more than downwards.
-fn quantile(part: f64, survival: impl Fn(f64) -> Share) -> Estimate {
+fn quantile(part: f64, shares: &Shares) -> Estimate {
     let crossing = |errors: f64| {
-        let (mut low, mut high) = (0.0, edge(BINS));
-        let above = |seconds: f64| {
-            let (share, error) = survival(seconds);
+        let bound = |(share, error): Share| {
             let shift = errors * error / (share * share.ln());
-            let bound = if shift.is_finite() { share.powf(shift.exp()) } else { share };
-            bound > 1.0 - part
+            if shift.is_finite() { share.powf(shift.exp()) } else { share }
         };
-        if above(high) {
-            return f64::INFINITY;
+        let mut before = (0.0, 1.0);
+        for (at, share) in shares.iter().enumerate() {
+            let here = (edge(at), bound(*share));
+            if here.1 <= 1.0 - part {
+                let steep = before.1 - here.1;
+                let along = if steep > 0.0 { (before.1 - (1.0 - part)) / steep } else { 1.0 };
+                return before.0 + (here.0 - before.0) * along;
+            }
+            before = here;
         }
-        for _ in 0..40 {
-            let middle = f64::midpoint(low, high);
-            if above(middle) { low = middle } else { high = middle }
-        }
-        high
+        f64::INFINITY
     };
     Estimate { value: crossing(0.0), low: crossing(-SPREAD), high: crossing(SPREAD) }
 }
@@ -150,13 +175,15 @@ struct Served {
 }
 
 impl Served {
-    fn of(trial: &Trial) -> Self {
-        Self { curve: Curve::of(&trial.served), requests: trial.served.total() }
+    fn of(waits: &Histogram) -> Self {
+        Self { curve: Curve::of(waits), requests: waits.total() }
     }
 
-    fn survival(&self, seconds: f64) -> Share {
-        let share = self.curve.survival(seconds);
-        (share, (share * (1.0 - share) / self.requests).sqrt())
+    fn shares(&self) -> Shares {
+        std::array::from_fn(|at| {
+            let share = self.curve.survival(edge(at));
+            (share, (share * (1.0 - share) / self.requests).max(0.0).sqrt())
+        })
     }
 }
 
@@ -187,6 +214,10 @@ impl Unhedged {
             .map(|(at, (count, _))| (middle(at), count / requests))
             .collect();
         Self { curve: Curve::of(&trial.residuals), risks, greenwood, predictions, requests }
+    }
+
+    fn shares(&self) -> Shares {
+        std::array::from_fn(|at| self.survival(edge(at)))
     }
 
     /// The share that waits longer: that of residuals, mixed over predictions. Residuals err
@@ -223,8 +254,7 @@ fn saved(trial: &Trial, unhedged: &Unhedged) -> Option<Estimate> {
         }
         variance += (pull * unhedged.curve.beyond(residual)).powi(2) * hazard_variance(risk);
     }
-    let times = (SPREAD * variance.sqrt() / value).exp();
-    Some(Estimate { value, low: value / times, high: value * times })
+    Some(Estimate::by_logarithm(value, variance.sqrt() / value))
 }
 
 /// One term of Greenwood's sum. The last bin has none: beyond it there is nothing to be unsure of.
@@ -233,12 +263,11 @@ fn hazard_variance(risk: &Risk) -> f64 {
     if left > 0.0 { risk.answered / (risk.waiting * left) } else { 0.0 }
 }
 
-fn middle(at: usize) -> f64 {
-    f64::midpoint(edge(at), edge(at + 1))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::trial::Unmade;
     use super::*;
 
     fn milliseconds(count: u64) -> Duration {
@@ -266,12 +295,12 @@ mod tests {
             trial.answered(milliseconds(wait), milliseconds(1_000));
         }
         let effect = Effect::of(&trial).unwrap();
-        for (with, without) in effect.with.iter().zip(&effect.without) {
+        for (with, without) in effect.with.percentiles.iter().zip(&effect.without.percentiles) {
             check(without, with.value);
             check(with, without.value);
         }
-        check(&effect.with[0], 1.0);
-        check(&effect.with[1], 1.9);
+        check(&effect.with.percentiles[0], 1.0);
+        check(&effect.with.percentiles[1], 1.9);
     }
 
     /// Of 10 000, a tenth is late at 1 s; of these a tenth is held out, and waits 5 s.
@@ -291,8 +320,8 @@ mod tests {
     fn hold_outs_tell_what_the_cut_would_have_waited() {
         let effect = Effect::of(&hedged()).unwrap();
         assert!((effect.wins - 900.0).abs() < 1e-3);
-        check(&effect.without[1], 5.0);
-        check(&effect.with[1], 1.0);
+        check(&effect.without.percentiles[1], 5.0);
+        check(&effect.with.percentiles[1], 1.0);
         check(&effect.saved.unwrap(), 4.0);
     }
 
@@ -303,8 +332,65 @@ mod tests {
         let half = halves.clone();
         halves.merge(&half);
         let (whole, halves) = (Effect::of(&whole).unwrap(), Effect::of(&halves).unwrap());
-        check(&halves.without[2], whole.without[2].value);
+        check(&halves.without.percentiles[2], whole.without.percentiles[2].value);
         check(&halves.saved.unwrap(), whole.saved.unwrap().value);
+    }
+
+    #[test]
+    fn what_is_only_observed_tells_what_hedging_would_do() {
+        // As `hedged`, but that nobody is: a tenth is late at 1 s and waits 5 s; a hedge would take
+        // 0.5 s, and nine times of ten it is one of those that do.
+        let mut trial = Trial::default();
+        let unmade = Unmade { after: milliseconds(1_000), prediction: milliseconds(500) };
+        for at in 0..10_000 {
+            if at % 10 == 0 {
+                trial.observed(milliseconds(5_000), milliseconds(500), unmade);
+            } else {
+                trial.answered(milliseconds(500), milliseconds(500));
+            }
+        }
+        let effect = Effect::of(&trial).unwrap();
+        assert_eq!((effect.with.basis, effect.without.basis), (Basis::Estimated, Basis::Measured));
+        check(&effect.without.percentiles[1], 5.0);
+        check(&effect.with.percentiles[1], 1.5);
+        let observed = effect.observed.unwrap();
+        assert!((observed.hedges - 1_000.0).abs() < 1e-9 && effect.wins.abs() < 1e-9);
+        check(&observed.win_rate(), 0.9);
+        check(&observed.saved().unwrap(), 3.5);
+        assert_eq!(effect.saved, None);
+    }
+
+    #[test]
+    fn a_share_has_an_interval_even_of_none_and_of_all() {
+        for (count, all, low, high) in
+            [(0.0, 10.0, 0.0, 0.28), (10.0, 10.0, 0.72, 1.0), (50.0, 100.0, 0.40, 0.60)]
+        {
+            let got = Estimate::of_share(count, all);
+            assert!((got.low - low).abs() < 0.01 && (got.high - high).abs() < 0.01, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn millions_of_requests_are_still_counted() {
+        let mut trial = Trial::default();
+        let few = hedged();
+        for _ in 0..20 {
+            trial.merge(&few);
+        }
+        // Single precision would stop at 2²⁴.
+        for _ in 0..40 {
+            let all = trial.clone();
+            if Effect::of(&trial).unwrap().requests < 2e7 {
+                trial.merge(&all);
+            }
+            trial.won(milliseconds(1_000), milliseconds(500));
+        }
+        let effect = Effect::of(&trial).unwrap();
+        assert!(effect.requests > 2e7 && effect.wins > 1.8e6, "{effect:?}");
+        check(&effect.saved.unwrap(), 4.0);
+        let before = trial.clone();
+        trial.won(milliseconds(1_000), milliseconds(500));
+        assert!(trial.served != before.served);
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::protocol::Call;
 use crate::routing::table::fill;
-use crate::routing::{Hedged, Launch, Role, Shape};
+use crate::routing::{Hedged, Late, Launch, Role, Shape};
+use crate::stats::{Fate, Noted};
 
 /// The tries that run. Dropping it ends them at the wire.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Tries<'a, F> {
     since: Option<Instant>,
     /// The hedge that was made last, and who was late.
     hedge: Option<(DeploymentIx, DeploymentIx)>,
+    /// The hedge that was only observed: who would have been asked, and when.
+    unhedged: Option<(DeploymentIx, Instant)>,
 }
 
 /// Where tries are noted.
@@ -64,7 +67,8 @@ struct Running<'a, F> {
 impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
     pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
         let Job { live, call, shape, .. } = job;
-        Self { live, call, shape, notes, running: SmallVec::new(), since: None, hedge: None }
+        let running = SmallVec::new();
+        Self { live, call, shape, notes, running, since: None, hedge: None, unhedged: None }
     }
 
     /// Starts a try.
@@ -80,6 +84,9 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         match (launch.role, self.running.last()) {
             (Role::Hedge, Some(late)) => {
                 self.hedge = Some((late.launch.member.deployment, launch.member.deployment));
+                if let Some(hedges) = self.live.hedges.get(launch.group.at) {
+                    hedges.note(self.shape.kind(), Noted::Made);
+                }
             }
             (Role::Hedge | Role::Lead, _) => note(record, &launch, self.live, self.call),
         }
@@ -130,12 +137,20 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
             (Hedged::Made, Some(Role::Lead)) => Some("lost"),
             (Hedged::Made, None) => Some("failed"),
         };
+        let (Some(outcome), Some(asked)) = (record.hedge, record.deployment) else { return };
+        let Some(books) = self.live.hedges_of(asked) else { return };
+        books.note(self.shape.kind(), Noted::Outcome(outcome));
         let Some((first, second)) = self.hedge else { return };
-        let group = self.live.member(first).and_then(|(group, _)| self.live.hedges.get(group.at));
         let ids = (self.live.deployment(first), self.live.deployment(second));
-        if let (Some(hedges), (Some(first), Some(second))) = (group, ids) {
-            hedges.ended(&first.id, &second.id, record.hedge == Some("won"), time::now());
+        if let (Some(first), Some(second)) = ids {
+            books.ended(&first.id, &second.id, outcome == "won", time::now());
         }
+    }
+
+    /// Notes that a late try would have been hedged, had hedging not only been observed.
+    pub(super) fn note_unhedged(&mut self, late: &Late<'_>, now: Instant) {
+        self.unhedged = Some((late.second.deployment, now));
+        self.notes.record.unhedged = Some(late.second.deployment);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Finished)> {
@@ -150,9 +165,9 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
     /// Tells what the first try of the request shows of the worth of hedging.
     fn teach_worth(&self, winner: &Running<'a, F>) {
         let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
-        let (primary, beaten) = match (winner.launch.role, late) {
-            (Role::Lead, _) => (winner, false),
-            (Role::Hedge, Some(late)) => (late, true),
+        let (primary, fate) = match (winner.launch.role, late) {
+            (Role::Lead, _) => (winner, Fate::Answered),
+            (Role::Hedge, Some(late)) => (late, Fate::Beaten),
             // It has failed before; what it would have taken is not known.
             (Role::Hedge, None) => return,
         };
@@ -161,8 +176,15 @@ impl<'a, F: Future<Output = Finished>> Tries<'a, F> {
         if !is_first || launch.group.hedge.mode == HedgeMode::Disabled {
             return;
         }
-        if let Some(row) = self.live.rows.get(launch.member.deployment) {
-            lessons::of_primary(row, self.shape, super::since(primary.since), beaten);
+        let rows = &self.live.rows;
+        let Some(row) = rows.get(launch.member.deployment) else { return };
+        let waited = super::since(primary.since);
+        match self.unhedged.filter(|_| fate == Fate::Answered) {
+            None => lessons::of_primary(row, self.shape, waited, fate),
+            Some((other, at)) => {
+                let after = at.saturating_duration_since(primary.since);
+                lessons::of_unhedged(row, rows.get(other), self.shape, (waited, after));
+            }
         }
     }
 

@@ -97,13 +97,13 @@ impl Effect {
         }
         let unhedged = Unhedged::of(trial);
         let observed = Some(trial.totals.observed).filter(|observed| observed.hedges > 0.0);
-        let served = || Waits::of(Basis::Measured, Served::of(&trial.served).shares());
+        let served = || Waits::of(Basis::Measured, &Served::of(&trial.served).shares());
         let with = observed.map_or_else(served, |_| {
-            Waits::of(Basis::Estimated, Served::of(&trial.hedged).shares())
+            Waits::of(Basis::Estimated, &Served::of(&trial.hedged).shares())
         });
         let is_cut = trial.totals.wins > 0.0;
         let without =
-            if is_cut { Waits::of(Basis::Estimated, unhedged.shares()) } else { served() };
+            if is_cut { Waits::of(Basis::Estimated, &unhedged.shares()) } else { served() };
         Some(Self {
             requests: trial.totals.requests,
             wins: trial.totals.wins,
@@ -139,8 +139,8 @@ type Share = (f64, f64);
 type Shares = [Share; BINS + 1];
 
 impl Waits {
-    fn of(basis: Basis, shares: Shares) -> Self {
-        let percentiles = PERCENTILES.map(|part| quantile(part, &shares));
+    fn of(basis: Basis, shares: &Shares) -> Self {
+        let percentiles = PERCENTILES.map(|part| quantile(part, shares));
         Self { basis, percentiles, longer: shares.map(|(share, _)| share) }
     }
 }

@@ -13,8 +13,10 @@ const LONGEST: usize = 600;
 /// alone is not.
 const TABLES: [&str; 2] = ["config/known.rs", "provider/catalog.rs"];
 /// The modules that never wait, lock or open a socket.
-const PURE: [&str; 8] =
-    ["account", "admit", "endpoint", "lexicon", "protocol", "provider", "registry", "routing"];
+const PURE: [&str; 9] = [
+    "account", "admit", "endpoint", "lexicon", "protocol", "provider", "registry", "report",
+    "routing",
+];
 
 const OPEN: &str = "<!-- layers -->\n";
 const CLOSE: &str = "<!-- /layers -->";

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Probe, State};
+use crate::admin::{self, Asked, Probe, State};
 use crate::admit::Keyring;
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Loaded, Problem, Snapshot};
@@ -92,7 +92,7 @@ fn explain(explain: &cli::Explain) -> ExitCode {
     };
     let now = time::now();
     let live = live(loaded.snapshot, &StatsTable::new(now), &Telemetry::new(None));
-    let Some(explained) = live.explain(&explain.model, now) else {
+    let Some(explained) = live.explain(&explain.model, &explain.tags, now) else {
         let names = live.routes.listed().join(", ");
         return complain(&format!(
             "there is no model `{}` here; there are: {names}",
@@ -478,8 +478,8 @@ fn answer_admin(request: &Request<Incoming>, control: &Control) -> Response<Full
 }
 
 impl Probe for Control {
-    fn explain(&self, model: &str) -> Option<String> {
-        let explained = self.gateway.live().explain(model, time::now())?;
+    fn explain(&self, asked: &Asked<'_>) -> Option<String> {
+        let explained = self.gateway.live().explain(&asked.model, &asked.tags, time::now())?;
         Some(explained.to_string())
     }
 

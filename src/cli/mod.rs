@@ -126,6 +126,9 @@ pub struct Explain {
     /// The model, as a request would name it
     #[arg(short, long, value_name = "NAME")]
     pub model: String,
+    /// The tags that a request would carry
+    #[arg(short, long, value_name = "TAG", value_delimiter = ',')]
+    pub tags: Vec<Box<str>>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -483,6 +483,10 @@ impl Probe for Control {
         Some(explained.to_string())
     }
 
+    fn report(&self) -> String {
+        self.gateway.live().report().to_json()
+    }
+
     fn status(&self) -> admin::Status {
         let status = self.status.borrow();
         let draining = self.draining.load(Ordering::Relaxed);

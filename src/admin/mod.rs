@@ -21,6 +21,8 @@ pub trait Probe {
     fn metrics(&self) -> String;
     /// What would become of a request for a model, as JSON; `None` where there is no such model.
     fn explain(&self, asked: &Asked<'_>) -> Option<String>;
+    /// What hedging was worth, as JSON.
+    fn report(&self) -> String;
 }
 
 /// A request that nobody has made.
@@ -72,7 +74,7 @@ pub struct Status {
 }
 
 /// What can be asked: the path, another name for it, and what it says.
-const PAGES: [(&str, Option<&str>, Page, &str); 6] = [
+const PAGES: [(&str, Option<&str>, Page, &str); 7] = [
     ("/", None, Page::Index, "this list"),
     (
         "/explain",
@@ -94,6 +96,7 @@ const PAGES: [(&str, Option<&str>, Page, &str); 6] = [
         "200 once a valid configuration was loaded",
     ),
     ("/metrics", None, Page::Metrics, "metrics for Prometheus"),
+    ("/report", None, Page::Report, "what hedging was worth, as JSON; `pillion report` draws it"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,7 @@ enum Page {
     Live,
     Metrics,
     Ready,
+    Report,
     Started,
 }
 
@@ -121,6 +125,7 @@ pub fn answer(method: &Method, target: &str, probe: &dyn Probe) -> Response<Full
         Page::Live => Said::new(StatusCode::OK, JSON, "{\"state\":\"live\"}\n".to_owned()),
         Page::Metrics => Said::new(StatusCode::OK, PROMETHEUS, probe.metrics()),
         Page::Ready => health(&probe.status(), |state| state == State::Ready),
+        Page::Report => Said::new(StatusCode::OK, JSON, format!("{}\n", probe.report())),
         Page::Started => health(&probe.status(), |state| state != State::Starting),
     };
     sent(method, said)
@@ -260,6 +265,10 @@ mod tests {
             let Asked { model, tags } = asked;
             (model == "openai/a b").then(|| format!("{{\"model\":\"{model}\",\"tags\":{tags:?}}}"))
         }
+
+        fn report(&self) -> String {
+            "{\"report\":\"hedging\"}".to_owned()
+        }
     }
 
     async fn ask(method: Method, path: &str, state: State) -> (u16, http::HeaderMap, String) {
@@ -311,6 +320,13 @@ mod tests {
         assert_eq!((status, &*body), (200, "pillion_build_info 1\n"));
         let kind = headers[header::CONTENT_TYPE].to_str().unwrap();
         assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    }
+
+    #[tokio::test]
+    async fn the_report_is_json() {
+        let (status, headers, body) = ask(Method::GET, "/report", State::Draining).await;
+        assert_eq!((status, &*body), (200, "{\"report\":\"hedging\"}\n"));
+        assert_eq!(headers[header::CONTENT_TYPE], JSON);
     }
 
     #[tokio::test]

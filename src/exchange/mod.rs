@@ -17,6 +17,7 @@ mod model_list;
 mod race;
 mod reject;
 mod relay;
+mod report;
 mod tries;
 mod used;
 mod whole;

@@ -148,24 +148,32 @@ impl Waits {
 /// Where the share that waits longer falls to `1 − part`, and where its interval does, which is
 /// that of `ln(−ln S)`: small shares err upwards more than downwards.
 fn quantile(part: f64, shares: &Shares) -> Estimate {
-    let crossing = |errors: f64| {
-        let bound = |(share, error): Share| {
+    let level = 1.0 - part;
+    let bounds = |errors: f64| {
+        shares.map(|(share, error)| {
             let shift = errors * error / (share * share.ln());
             if shift.is_finite() { share.powf(shift.exp()) } else { share }
-        };
-        let mut before = (0.0, 1.0);
-        for (at, share) in shares.iter().enumerate() {
-            let here = (edge(at), bound(*share));
-            if here.1 <= 1.0 - part {
-                let steep = before.1 - here.1;
-                let along = if steep > 0.0 { (before.1 - (1.0 - part)) / steep } else { 1.0 };
-                return before.0 + (here.0 - before.0) * along;
-            }
-            before = here;
-        }
-        f64::INFINITY
+        })
     };
-    Estimate { value: crossing(0.0), low: crossing(-SPREAD), high: crossing(SPREAD) }
+    // Where next to nobody or next to all are waiting, bounds are poor and may cross the level
+    // again: what counts is the crossing next to that of the shares themselves.
+    let upper = |bounds: [f64; BINS + 1]| {
+        let after = bounds.iter().position(|share| *share <= level);
+        after.map_or(f64::INFINITY, |after| crossing(level, &bounds, after))
+    };
+    let lower = |bounds: [f64; BINS + 1]| {
+        let before = bounds.iter().rposition(|share| *share > level);
+        crossing(level, &bounds, before.map_or(0, |before| before + 1))
+    };
+    Estimate { value: upper(bounds(0.0)), low: lower(bounds(-SPREAD)), high: upper(bounds(SPREAD)) }
+}
+
+/// Where shares fall to a level before this edge.
+fn crossing(level: f64, shares: &[f64; BINS + 1], after: usize) -> f64 {
+    let Some(before) = after.checked_sub(1) else { return edge(0) };
+    let [above, below] = [before, after].map(|at| shares.get(at).copied().unwrap_or_default());
+    let along = if above > below { (above - level) / (above - below) } else { 1.0 };
+    edge(before) + (edge(after) - edge(before)) * along
 }
 
 /// What callers waited: every wait ended, so the error is that of a share.
@@ -187,9 +195,13 @@ impl Served {
     }
 }
 
-/// What primaries would have taken if none had been cut short.
+/// What primaries would have taken if none had been cut short: what callers waited, and what of it
+/// is missing. Two curves of residuals tell what is missing, one that takes a cut for what it is,
+/// and one that takes it for an answer; who was not cut short is measured, not estimated.
 struct Unhedged {
+    served: Served,
     curve: Curve,
+    ended: Curve,
     risks: [Risk; BINS],
     /// Greenwood's sum up to the beginning of each bin.
     greenwood: [f64; BINS],
@@ -213,27 +225,32 @@ impl Unhedged {
             .filter(|(_, (count, _))| *count > 0.0)
             .map(|(at, (count, _))| (middle(at), count / requests))
             .collect();
-        Self { curve: Curve::of(&trial.residuals), risks, greenwood, predictions, requests }
+        let (curve, ended) =
+            (Curve::of(&trial.residuals), Curve::of(&trial.residuals.all_answered()));
+        let served = Served::of(&trial.served);
+        Self { served, curve, ended, risks, greenwood, predictions, requests }
     }
 
     fn shares(&self) -> Shares {
         std::array::from_fn(|at| self.survival(edge(at)))
     }
 
-    /// The share that waits longer: that of residuals, mixed over predictions. Residuals err
-    /// together, so their errors add up; which predictions there were is chance, too.
+    /// The share that waits longer: what is missing is that of residuals, mixed over predictions.
+    /// Residuals err together, so their errors add up; which predictions there were is chance, too.
     fn survival(&self, seconds: f64) -> Share {
-        let (mut share, mut error, mut squares) = (0.0, 0.0, 0.0);
+        let (mut missing, mut share, mut error, mut squares) = (0.0, 0.0, 0.0, 0.0);
         for (prediction, part) in &self.predictions {
             let residual = seconds / prediction;
             let own = self.curve.survival(residual);
             let variance = self.greenwood.get(bin(residual)).copied().unwrap_or_default();
+            missing += part * (own - self.ended.survival(residual)).max(0.0);
             share += part * own;
             error += part * own * variance.sqrt();
             squares += part * own * own;
         }
         let chance = ((squares - share * share) / self.requests).max(0.0);
-        (share, (error * error + chance).sqrt())
+        let served = self.served.curve.survival(seconds);
+        ((served + missing).min(1.0), (error * error + chance).sqrt())
     }
 }
 
@@ -254,7 +271,21 @@ fn saved(trial: &Trial, unhedged: &Unhedged) -> Option<Estimate> {
         }
         variance += (pull * unhedged.curve.beyond(residual)).powi(2) * hazard_variance(risk);
     }
-    Some(Estimate::by_logarithm(value, variance.sqrt() / value))
+    // Greenwood's sum knows nothing of what lies beyond the last answer. What is beyond the cuts is
+    // told by answers there alone, and the mean of so many errs by one over their root at least.
+    let least = 1.0 / answered_beyond_cuts(trial).max(0.25).sqrt();
+    Some(Estimate::by_logarithm(value, (variance.sqrt() / value).max(least)))
+}
+
+/// Primaries that were answered later, by residual, than the usual one was cut short.
+fn answered_beyond_cuts(trial: &Trial) -> f64 {
+    let mut cut = 0.0;
+    let half = trial.saved.total() / 2.0;
+    let beyond = trial.saved.bins().zip(trial.residuals.bins()).filter(|((_, weight), _)| {
+        cut += weight;
+        cut > half
+    });
+    beyond.skip(1).map(|(_, (answered, _))| answered).sum()
 }
 
 /// One term of Greenwood's sum. The last bin has none: beyond it there is nothing to be unsure of.
@@ -326,6 +357,26 @@ mod tests {
     }
 
     #[test]
+    fn one_hold_out_tells_little() {
+        let trial = |held_out: u64| {
+            let mut trial = Trial::default();
+            for at in 0..10_000 {
+                match at % 100 {
+                    0 if at / 100 < held_out => {
+                        trial.answered(milliseconds(4_000 + at), milliseconds(500));
+                    }
+                    0..10 => trial.won(milliseconds(1_000), milliseconds(500)),
+                    _ => trial.answered(milliseconds(500), milliseconds(500)),
+                }
+            }
+            Effect::of(&trial).and_then(|effect| effect.saved).unwrap()
+        };
+        let (one, many) = (trial(1), trial(100));
+        assert!(one.high > 5.0 * one.value && one.low < one.value / 5.0, "{one:?}");
+        assert!(many.high < 1.3 * many.value, "{many:?}");
+    }
+
+    #[test]
     fn merged_halves_and_faded_wholes_have_the_same_effect() {
         let (whole, mut halves) = (hedged(), hedged());
         halves.scale(0.5);
@@ -391,6 +442,27 @@ mod tests {
         let before = trial.clone();
         trial.won(milliseconds(1_000), milliseconds(500));
         assert!(trial.served != before.served);
+    }
+
+    #[test]
+    fn medians_are_not_changed_by_what_happens_in_the_tail() {
+        let mut trial = Trial::default();
+        for at in 0..3_000_u64 {
+            // Predictions of many sizes, and answers beside them.
+            let prediction = milliseconds(20 + at * 7 % 100);
+            let usual = prediction.mul_f64(0.7 + 0.01 * f64::from(u32::try_from(at % 60).unwrap()));
+            match at % 50 {
+                0 => trial.answered(prediction * 9, prediction),
+                1 | 2 => trial.won(prediction * 3, prediction),
+                _ => trial.answered(usual, prediction),
+            }
+        }
+        let effect = Effect::of(&trial).unwrap();
+        let (with, without) = (effect.with.percentiles, effect.without.percentiles);
+        let [median, _, p99] = without;
+        assert!((median.value / with[0].value - 1.0).abs() < 0.01, "{median:?} {:?}", with[0]);
+        assert!(median.low > 0.9 * median.value && median.high < 1.1 * median.value, "{median:?}");
+        assert!(p99.value > 1.5 * with[2].value && p99.low > with[1].value, "{p99:?}");
     }
 
     #[test]

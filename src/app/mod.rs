@@ -1,6 +1,8 @@
 //! Wires the parts together: start, reload, drain, stop. The one place where all of them are
 //! named, and where long work is spawned and joined.
 
+mod report;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
@@ -41,6 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => self::check(&check),
         Command::Demo(demo) => with_runtime(run_demo(demo)),
         Command::Explain(explain) => self::explain(&explain),
+        Command::Report(asked) => with_runtime(report::run(asked)),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
     }
 }

@@ -523,6 +523,7 @@ impl Probe for Control {
             connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
             connections_opened: self.connections.opened(),
             lessons_dropped: self.stats.lessons().dropped(),
+            hedging: live.worth_of_hedging(),
             config: telemetry::Config {
                 generation: status.loaded_generation,
                 in_sync: status.in_sync,

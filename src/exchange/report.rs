@@ -18,7 +18,10 @@ impl Live {
         let (mut routes, mut idle) = (Vec::new(), Vec::new());
         for group in self.routes.groups() {
             let before = routes.len();
-            routes.extend(Kind::answers().into_iter().filter_map(|kind| self.route(group, kind)));
+            routes.extend(self.known(group).map(|(route, effect)| Route {
+                distribution: effect.as_ref().map(distribution),
+                ..route
+            }));
             if routes.len() == before && group.hedge.mode != HedgeMode::Disabled {
                 idle.push(group.name.to_string());
             }
@@ -26,22 +29,35 @@ impl Live {
         Report::new(routes, idle)
     }
 
-    fn route(&self, group: &Group, kind: Kind) -> Option<Route> {
-        let worth = self.hedges.get(group.at)?.worth(kind)?;
-        let effect = Effect::of(&worth.trial);
-        let outcomes = worth.outcomes.iter().map(|(word, count)| ((*word).to_owned(), *count));
-        Some(Route {
-            model_group: group.name.to_string(),
-            stream: kind.stream,
-            mode: group.hedge.mode.as_str().to_owned(),
-            requests: effect.as_ref().map_or(0, |effect| whole(effect.requests)),
-            outcomes: outcomes.collect(),
-            with: effect.as_ref().map(|effect| waits(&effect.with)),
-            without: effect.as_ref().map(|effect| waits(&effect.without)),
-            made: made(&worth, effect.as_ref()),
-            observed: observed(&worth, effect.as_ref()),
-            distribution: effect.as_ref().map(distribution),
+    /// The same without distributions, for metrics.
+    pub fn worth_of_hedging(&self) -> Vec<Route> {
+        let groups = self.routes.groups().iter();
+        groups.flat_map(|group| self.known(group)).map(|(route, _)| route).collect()
+    }
+
+    fn known(&self, group: &Group) -> impl Iterator<Item = (Route, Option<Effect>)> {
+        let hedges = self.hedges.get(group.at);
+        Kind::answers().into_iter().filter_map(move |kind| {
+            let worth = hedges?.worth(kind)?;
+            let effect = Effect::of(&worth.trial);
+            Some((route(group, kind, &worth, effect.as_ref()), effect))
         })
+    }
+}
+
+fn route(group: &Group, kind: Kind, worth: &stats::Worth, effect: Option<&Effect>) -> Route {
+    let outcomes = worth.outcomes.iter().map(|(word, count)| ((*word).to_owned(), *count));
+    Route {
+        model_group: group.name.to_string(),
+        stream: kind.stream,
+        mode: group.hedge.mode.as_str().to_owned(),
+        requests: effect.map_or(0, |effect| whole(effect.requests)),
+        outcomes: outcomes.collect(),
+        with: effect.map(|effect| waits(&effect.with)),
+        without: effect.map(|effect| waits(&effect.without)),
+        made: made(worth, effect),
+        observed: observed(worth, effect),
+        distribution: None,
     }
 }
 

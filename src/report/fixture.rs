@@ -36,7 +36,7 @@ fn worth() -> Worth {
     }
 }
 
-pub(super) fn report() -> Report {
+pub(crate) fn report() -> Report {
     let hedged = Route {
         model_group: "smart".into(),
         stream: true,

@@ -5,6 +5,8 @@
 //! cannot part. A number that is not known is absent, never a zero. Knows neither where numbers
 //! come from nor where a report is read from.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod plot;
 pub mod table;
 
@@ -214,10 +216,6 @@ mod dollars {
         usd.map(is_money).transpose()
     }
 }
-
-/// Reports for tests.
-#[cfg(test)]
-mod fixture;
 
 #[cfg(test)]
 mod tests {

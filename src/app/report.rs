@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
+use serde::de::IgnoredAny;
 
 use super::{complain, print};
 use crate::cli;
@@ -87,12 +88,9 @@ async fn read(from: &str) -> Result<Report, Failed> {
         let unread = |why| Failed::Unread(from.to_owned(), why);
         load(from).map(Bytes::from).map_err(unread)?
     };
-    serde_json::from_slice(&bytes).map_err(|why| match why.classify() {
-        serde_json::error::Category::Data => Failed::Other(from.to_owned(), why),
-        serde_json::error::Category::Eof
-        | serde_json::error::Category::Io
-        | serde_json::error::Category::Syntax => Failed::Garbled(from.to_owned(), why),
-    })
+    let from = || from.to_owned();
+    serde_json::from_slice::<IgnoredAny>(&bytes).map_err(|why| Failed::Garbled(from(), why))?;
+    serde_json::from_slice(&bytes).map_err(|why| Failed::Other(from(), why))
 }
 
 fn load(from: &str) -> io::Result<Vec<u8>> {

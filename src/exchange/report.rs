@@ -90,7 +90,7 @@ fn observed(worth: &stats::Worth, effect: Option<&Effect>) -> Option<Worth> {
     let observed = effect.and_then(|effect| effect.observed);
     let rate = observed.as_ref().map(Observed::win_rate);
     let each = observed.as_ref().and_then(Observed::saved);
-    let saved = each.zip(observed).map(|(each, observed)| each.times(observed.wins));
+    let saved = observed.as_ref().and_then(Observed::saved_by_all);
     Some(priced(hedges, rate, (each, saved), worth.unmade))
 }
 

@@ -124,11 +124,15 @@ impl Observed {
     /// Seconds that each of these would have saved on average; `None` where none would.
     pub fn saved(&self) -> Option<Estimate> {
         let each = self.seconds / self.wins;
-        // A ratio of two sums errs as what each adds to the one beyond its part of the other.
-        let squares =
-            self.seconds_squared - 2.0 * each * self.products + each * each * self.chances_squared;
-        let error = squares.max(0.0).sqrt() / self.seconds;
+        // A mean errs as what each adds beyond it.
+        let error = (self.squares - each * self.seconds).max(0.0).sqrt() / self.seconds;
         (self.seconds > 0.0).then(|| Estimate::by_logarithm(each, error))
+    }
+
+    /// What all of them would have saved. How many would have been first is chance, too.
+    pub fn saved_by_all(&self) -> Option<Estimate> {
+        let error = self.squares.sqrt() / self.seconds;
+        (self.seconds > 0.0).then(|| Estimate::by_logarithm(self.seconds, error))
     }
 }
 
@@ -408,6 +412,9 @@ mod tests {
         assert!((observed.hedges - 1_000.0).abs() < 1e-9 && effect.wins.abs() < 1e-9);
         check(&observed.win_rate(), 0.9);
         check(&observed.saved().unwrap(), 3.5);
+        let all = observed.saved_by_all().unwrap();
+        check(&all, 3_150.0);
+        assert!((all.high / all.value - 1.0) > 0.05, "{all:?}");
         assert_eq!(effect.saved, None);
     }
 

@@ -48,10 +48,8 @@ pub struct Observed {
     pub wins: f64,
     /// The seconds they are expected to have saved.
     pub seconds: f64,
-    /// Of each one's chance and seconds: the squares, and the products of both.
-    pub(super) chances_squared: f64,
-    pub(super) seconds_squared: f64,
-    pub(super) products: f64,
+    /// The squares of the seconds that each may have saved, by their chance.
+    pub(super) squares: f64,
 }
 
 /// A hedge that was not made.
@@ -88,7 +86,8 @@ impl Trial {
         self.served.add(waited, 1.0, Seen::Answered);
         let curve = Curve::of(&self.residuals);
         let (after, scale) = (unmade.after.as_secs_f64(), unmade.prediction.as_secs_f64());
-        let (mut chance, mut seconds) = (0.0, 0.0);
+        let observed = &mut self.totals.observed;
+        let mut rest = 1.0;
         for at in 0..BINS {
             let hedge = after + middle(at) * scale;
             if hedge >= waited {
@@ -96,11 +95,13 @@ impl Trial {
             }
             let share = curve.survival(edge(at)) - curve.survival(edge(at + 1));
             self.hedged.add(hedge, share, Seen::Answered);
-            chance += share;
-            seconds += share * (waited - hedge);
+            rest -= share;
+            observed.wins += share;
+            observed.seconds += share * (waited - hedge);
+            observed.squares += share * (waited - hedge).powi(2);
         }
-        self.hedged.add(waited, 1.0 - chance, Seen::Answered);
-        self.totals.observed.add(chance, seconds);
+        self.hedged.add(waited, rest, Seen::Answered);
+        observed.hedges += 1.0;
     }
 
     /// Adds what another has counted.
@@ -152,20 +153,7 @@ impl Totals {
         own.hedges += other.hedges;
         own.wins += other.wins;
         own.seconds += other.seconds;
-        own.chances_squared += other.chances_squared;
-        own.seconds_squared += other.seconds_squared;
-        own.products += other.products;
-    }
-}
-
-impl Observed {
-    fn add(&mut self, chance: f64, seconds: f64) {
-        self.hedges += 1.0;
-        self.wins += chance;
-        self.seconds += seconds;
-        self.chances_squared += chance * chance;
-        self.seconds_squared += seconds * seconds;
-        self.products += chance * seconds;
+        own.squares += other.squares;
     }
 }
 

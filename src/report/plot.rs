@@ -101,7 +101,7 @@ impl<'r> Known<'r> {
         });
         let (low, high) =
             busy.fold((f64::MAX, 0.0_f64), |(low, high), (at, _)| (low.min(*at), high.max(*at)));
-        if low < high && high / low < 1e7 { low / 1.3..high * 1.3 } else { 0.01..100.0 }
+        if low < high { low / 1.3..high * 1.3 } else { 0.01..100.0 }
     }
 }
 
@@ -310,6 +310,7 @@ mod tests {
             (vec![f64::NAN, -1.0, 1e300], vec![f64::NAN, 7.0, -2.0]),
             (vec![1.0, 1.0, 1.0], vec![0.0; 3]),
             (vec![1.0, 2.0], vec![1.0]),
+            (vec![1e-308, f64::MAX], vec![0.5, 0.4]),
         ] {
             let distribution = Distribution { seconds, with: shares.clone(), without: shares };
             report.routes[0].distribution = Some(distribution);

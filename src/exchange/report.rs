@@ -1,7 +1,7 @@
 //! What hedging was worth, as the admin port tells it and metrics do.
 //!
 //! The sums are those of [`Hedges`](crate::stats::Hedges); here they become a
-//! [`Report`](crate::report::Report) with names, percentiles and prices.
+//! [`Report`] with names, percentiles and prices.
 
 use super::live::Live;
 use crate::lexicon::HedgeMode;

@@ -99,19 +99,19 @@ impl<'r> Known<'r> {
         let busy = points.filter(|(at, (with, without))| {
             **at > 0.0 && (**with < 0.999 || **without < 0.999) && with.max(**without) > RAREST
         });
-        let (low, high) =
-            busy.fold((f64::MAX, 0.0_f64), |(low, high), (at, _)| (low.min(*at), high.max(*at)));
+        let marks = [self.with, self.without].into_iter().flat_map(Waits::percentiles);
+        let marks = marks.map(|(_, estimate)| estimate.value).filter(|value| *value > 0.0);
+        let (low, high) = busy
+            .map(|(at, _)| *at)
+            .chain(marks)
+            .fold((f64::MAX, 0.0_f64), |(low, high), at| (low.min(at), high.max(at)));
         if low < high { low / 1.3..high * 1.3 } else { 0.01..100.0 }
     }
 }
 
 fn draw_panel(area: &Area<'_>, route: &Route, known: &Known<'_>) -> Drawn {
-    let kind = if route.stream { "streams" } else { "whole answers" };
-    let bold = ("sans-serif", 17, FontStyle::Bold).into_font().color(&INK);
-    area.draw(&Text::new(format!("{}, {kind}", route.model_group), (24, 16), bold))?;
-    let small = ("sans-serif", 14).into_font().color(&GREY);
-    area.draw(&Text::new(sum(route), (24, 40), small.clone()))?;
-    let (across, down) = (known.range(), RAREST..1.0);
+    draw_title(area, route)?;
+    let across = known.range();
     let mut chart = ChartBuilder::on(area)
         .margin_top(66)
         .margin_left(14)
@@ -121,8 +121,34 @@ fn draw_panel(area: &Area<'_>, route: &Route, known: &Known<'_>) -> Drawn {
         .y_label_area_size(66)
         .build_cartesian_2d(
             across.clone().log_scale().with_key_points(ticks(&across)),
-            down.log_scale().with_key_points(LEVELS.map(|(share, _)| share).to_vec()),
+            (RAREST..1.0).log_scale().with_key_points(LEVELS.map(|(share, _)| share).to_vec()),
         )?;
+    draw_grid(&mut chart, route)?;
+    let Distribution { seconds, with, without } = known.distribution;
+    curve(&mut chart, ("without hedging", WITHOUT), known.without, (seconds, without))?;
+    curve(&mut chart, ("with hedging", WITH), known.with, (seconds, with))?;
+    marks(&mut chart, known, &across)?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerLeft)
+        .margin(14)
+        .legend_area_size(34)
+        .label_font(("sans-serif", 14).into_font().color(&INK))
+        .background_style(WHITE.mix(0.85))
+        .draw()?;
+    Ok(())
+}
+
+fn draw_title(area: &Area<'_>, route: &Route) -> Drawn {
+    let kind = if route.stream { "streams" } else { "whole answers" };
+    let bold = ("sans-serif", 17, FontStyle::Bold).into_font().color(&INK);
+    area.draw(&Text::new(format!("{}, {kind}", route.model_group), (24, 16), bold))?;
+    let small = ("sans-serif", 14).into_font().color(&GREY);
+    area.draw(&Text::new(sum(route), (24, 40), small))?;
+    Ok(())
+}
+
+fn draw_grid(chart: &mut Chart<'_, '_>, route: &Route) -> Drawn {
     // Ticks are round.
     let unit = |at: &f64| seconds(*at).replace(".00 ", " ").replace(".0 ", " ");
     let level = |share: &f64| {
@@ -137,23 +163,11 @@ fn draw_panel(area: &Area<'_>, route: &Route, known: &Known<'_>) -> Drawn {
         .axis_style(FAINT)
         .bold_line_style(FAINT)
         .light_line_style(TRANSPARENT)
-        .label_style(small)
+        .label_style(("sans-serif", 14).into_font().color(&GREY))
         .x_label_formatter(&unit)
         .y_label_formatter(&level)
         .x_desc(format!("time to the {}", route.ends_with()))
         .y_desc("requests that wait longer")
-        .draw()?;
-    let Distribution { seconds, with, without } = known.distribution;
-    curve(&mut chart, ("without hedging", WITHOUT), known.without, (seconds, without))?;
-    curve(&mut chart, ("with hedging", WITH), known.with, (seconds, with))?;
-    marks(&mut chart, known, &across)?;
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerLeft)
-        .margin(14)
-        .legend_area_size(34)
-        .label_font(("sans-serif", 14).into_font().color(&INK))
-        .background_style(WHITE.mix(0.85))
         .draw()?;
     Ok(())
 }

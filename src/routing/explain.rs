@@ -52,13 +52,13 @@ pub fn explain<'g>(
     tags: &[Box<str>],
     scene: &Scene<'_, impl View>,
 ) -> Vec<Considered<'g>> {
+    let is = |one: &Member, other: &Member| std::ptr::eq(one, other);
     let mut left: Candidates<'g> = group.members.iter().collect();
     let mut lost: Vec<(&Member, Filter)> = Vec::new();
     let narrow = Narrow { only: None, order: None, tags, excluded: &[], avoided: &[] };
     let note = |filter, left: &Candidates<'g>| {
-        let same = |one: &Member, other: &Member| std::ptr::eq(one, other);
-        let stays = |member: &Member| left.iter().any(|other| same(other, member));
-        let known = |member: &Member| lost.iter().any(|(other, _)| same(other, member));
+        let stays = |member: &Member| left.iter().any(|other| is(other, member));
+        let known = |member: &Member| lost.iter().any(|(other, _)| is(other, member));
         let gone = group.members.iter().filter(|member| !stays(member) && !known(member));
         let fresh: Vec<_> = gone.collect();
         lost.extend(fresh.into_iter().map(|member| (member, filter)));
@@ -72,21 +72,17 @@ pub fn explain<'g>(
     let chances = chances(table, group, &left, &narrow, scene);
     let scores = scores(group.strategy, &left, scene.view);
     let considered = group.members.iter().map(|member| {
-        let at = left.iter().position(|other| std::ptr::eq(*other, member));
-        let filter = lost.iter().find(|(other, _)| std::ptr::eq(*other, member));
-        let until = forced
-            .filter(|other| std::ptr::eq(*other, member))
-            .map(|_| scene.view.vitals(member.deployment).cooling_until.unwrap_or(scene.now));
-        let chance = at.and_then(|at| chances.get(at)).copied().unwrap_or_default();
-        Considered {
-            member,
-            dropped: filter
-                .filter(|_| until.is_none())
-                .map(|(_, filter)| reason(*filter, member, scene)),
-            forced: until,
-            chance: if until.is_some() { 1.0 } else { chance },
-            score: at.and_then(|at| scores.get(at)).copied(),
+        let at = left.iter().position(|other| is(other, member));
+        let score = at.and_then(|at| scores.get(at)).copied();
+        if forced.is_some_and(|other| is(other, member)) {
+            let until = scene.view.vitals(member.deployment).cooling_until;
+            let forced = Some(until.unwrap_or(scene.now));
+            return Considered { member, dropped: None, forced, chance: 1.0, score };
         }
+        let filter = lost.iter().find(|(other, _)| is(other, member));
+        let dropped = filter.map(|(_, filter)| reason(*filter, member, scene));
+        let chance = at.and_then(|at| chances.get(at)).copied().unwrap_or_default();
+        Considered { member, dropped, forced: None, chance, score }
     });
     considered.collect()
 }

@@ -78,6 +78,8 @@ pub struct Record {
     /// What became of its hedge: `won`, `lost` or `failed` where one was made, else why there was
     /// none; `None` where no try was late.
     pub hedge: Option<&'static str>,
+    /// Who would have been asked as a hedge, where hedging is only observed.
+    pub unhedged: Option<DeploymentIx>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,
     /// Time spent waiting for deployments.
@@ -111,6 +113,7 @@ impl Record {
             retries: 0,
             fallbacks: 0,
             hedge: None,
+            unhedged: None,
             first_token: None,
             upstream: Duration::ZERO,
             duration: Duration::ZERO,

@@ -16,7 +16,7 @@ use crate::protocol::{Call, Endpoint, Usage};
 use crate::routing::latency::Seen;
 use crate::routing::strategy::lowest_latency::is_penalized;
 use crate::routing::{Kind, Shape};
-use crate::stats::{Row, What};
+use crate::stats::{Fate, Row, What};
 
 /// A try that was answered or has failed after so long.
 pub(super) fn of_try(
@@ -53,11 +53,26 @@ pub(super) fn of_try(
 }
 
 /// The first try of a request that was answered, by it or by its hedge.
-pub(super) fn of_primary(row: &Arc<Row>, shape: Shape, waited: Duration, beaten: bool) {
+pub(super) fn of_primary(row: &Arc<Row>, shape: Shape, waited: Duration, fate: Fate) {
     let kind = shape.kind();
     if let Some(expected) = row.expected(kind, shape.length) {
-        row.tell(kind, What::Primary { waited, expected, beaten });
+        row.tell(kind, What::Primary { waited, expected, fate });
     }
+}
+
+/// A first try that has answered and would have been hedged `after` so long. Who has taught nothing
+/// yet is taken to be as fast as the first.
+pub(super) fn of_unhedged(
+    row: &Arc<Row>,
+    other: Option<&Arc<Row>>,
+    shape: Shape,
+    (waited, after): (Duration, Duration),
+) {
+    let expected = |row: &Arc<Row>| row.expected(shape.kind(), shape.length);
+    let Some(other) = other.and_then(expected).or_else(|| expected(row)) else { return };
+    let [after_us, expected_us] =
+        [after, other].map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+    of_primary(row, shape, waited, Fate::Unhedged { after_us, expected_us });
 }
 
 /// A try that lost, or whose client went away, after so long.

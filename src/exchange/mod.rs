@@ -19,6 +19,7 @@ mod opening;
 mod race;
 mod reject;
 mod relay;
+mod report;
 mod silence;
 mod tries;
 mod used;

@@ -14,6 +14,7 @@ use super::{gather, hedging};
 use crate::account::estimate;
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault, Fields};
+use crate::routing::hedge::Forgone;
 use crate::routing::{
     Action, Ask, Attempts, Effort, Launch, NoCandidate, Outcome, Resolved, Shape, TryId, Verdict,
 };
@@ -50,7 +51,11 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                 return Err(reject(verdict, lost, call, live, &target).into());
             }
             Action::Late(late) => {
-                attempts.permit(hedging::permit(live, call, job.shape, &late, (now, entropy)));
+                let permit = hedging::permit(live, call, job.shape, &late, (now, entropy));
+                if permit == Err(Forgone::Observed) {
+                    tries.note_unhedged(&late, now);
+                }
+                attempts.permit(permit);
             }
             Action::Launch(launch) => {
                 hedging::fill(live, &launch, job.shape);

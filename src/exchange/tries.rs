@@ -16,7 +16,8 @@ use super::{gather, lessons};
 use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::routing::table::fill;
-use crate::routing::{Hedged, Launch, Role, Shape};
+use crate::routing::{Hedged, Late, Launch, Role, Shape};
+use crate::stats::{Fate, Noted};
 
 /// The tries that run. Dropping it ends them at the wire.
 pub(super) struct Tries<'a> {
@@ -27,6 +28,8 @@ pub(super) struct Tries<'a> {
     since: Option<Instant>,
     /// The hedge that was made last, and who was late.
     hedge: Option<(DeploymentIx, DeploymentIx)>,
+    /// The hedge that was only observed: who would have been asked, and when.
+    unhedged: Option<(DeploymentIx, Instant)>,
 }
 
 /// Where tries are noted.
@@ -61,7 +64,8 @@ type Calling<'a> = Pin<Box<dyn Future<Output = Finished> + Send + 'a>>;
 
 impl<'a> Tries<'a> {
     pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
-        Self { job, notes, running: SmallVec::new(), since: None, hedge: None }
+        let running = SmallVec::new();
+        Self { job, notes, running, since: None, hedge: None, unhedged: None }
     }
 
     /// Starts a try.
@@ -77,6 +81,9 @@ impl<'a> Tries<'a> {
         match (launch.role, self.running.last()) {
             (Role::Hedge, Some(late)) => {
                 self.hedge = Some((late.launch.member.deployment, launch.member.deployment));
+                if let Some(hedges) = self.job.live.hedges.get(launch.group.at) {
+                    hedges.note(self.job.shape.kind(), Noted::Made);
+                }
             }
             (Role::Hedge | Role::Lead, _) => note(record, &launch, self.job),
         }
@@ -141,13 +148,21 @@ impl<'a> Tries<'a> {
             (Hedged::Made, Some(Role::Lead)) => Some("lost"),
             (Hedged::Made, None) => Some("failed"),
         };
+        let (Some(outcome), Some(asked)) = (record.hedge, record.deployment) else { return };
+        let Some(books) = self.job.live.hedges_of(asked) else { return };
+        books.note(self.job.shape.kind(), Noted::Outcome(outcome));
         let Some((first, second)) = self.hedge else { return };
         let live = self.job.live;
-        let group = live.member(first).and_then(|(group, _)| live.hedges.get(group.at));
         let ids = (live.deployment(first), live.deployment(second));
-        if let (Some(hedges), (Some(first), Some(second))) = (group, ids) {
-            hedges.ended(&first.id, &second.id, record.hedge == Some("won"), time::now());
+        if let (Some(first), Some(second)) = ids {
+            books.ended(&first.id, &second.id, outcome == "won", time::now());
         }
+    }
+
+    /// Notes that a late try would have been hedged, had hedging not only been observed.
+    pub(super) fn note_unhedged(&mut self, late: &Late<'_>, now: Instant) {
+        self.unhedged = Some((late.second.deployment, now));
+        self.notes.record.unhedged = Some(late.second.deployment);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Finished)> {
@@ -162,9 +177,9 @@ impl<'a> Tries<'a> {
     /// Tells what the first try of the request shows of the worth of hedging.
     fn teach_worth(&self, winner: &Running<'a>, now: Instant) {
         let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
-        let (primary, beaten) = match (winner.launch.role, late) {
-            (Role::Lead, _) => (winner, false),
-            (Role::Hedge, Some(late)) => (late, true),
+        let (primary, fate) = match (winner.launch.role, late) {
+            (Role::Lead, _) => (winner, Fate::Answered),
+            (Role::Hedge, Some(late)) => (late, Fate::Beaten),
             // It has failed before; what it would have taken is not known.
             (Role::Hedge, None) => return,
         };
@@ -173,9 +188,15 @@ impl<'a> Tries<'a> {
         if !is_first || launch.group.hedge.mode == HedgeMode::Disabled {
             return;
         }
-        if let Some(row) = self.job.live.rows.get(launch.member.deployment) {
-            let waited = now.saturating_duration_since(primary.since);
-            lessons::of_primary(row, shape, waited, beaten);
+        let rows = &self.job.live.rows;
+        let Some(row) = rows.get(launch.member.deployment) else { return };
+        let waited = now.saturating_duration_since(primary.since);
+        match self.unhedged.filter(|_| fate == Fate::Answered) {
+            None => lessons::of_primary(row, shape, waited, fate),
+            Some((other, at)) => {
+                let after = at.saturating_duration_since(primary.since);
+                lessons::of_unhedged(row, rows.get(other), shape, (waited, after));
+            }
         }
     }
 

@@ -88,6 +88,11 @@ impl Kind {
         Effort::ALL.into_iter().flat_map(both)
     }
 
+    /// One kind of whole answers and one of streams.
+    pub fn answers() -> [Self; 2] {
+        [false, true].map(|stream| Self { stream, ..Self::default() })
+    }
+
     /// The position in tables by kind.
     pub const fn at(self) -> usize {
         self.effort as usize * 2 + self.stream as usize

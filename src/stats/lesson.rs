@@ -48,8 +48,8 @@ pub enum What {
         waited: Duration,
         /// What was expected of it.
         expected: Duration,
-        /// Whether a hedge has won.
-        beaten: bool,
+        /// What became of it.
+        fate: Fate,
     },
     /// What its provider says is left of its limits.
     Quota {
@@ -66,6 +66,23 @@ pub enum What {
         waited: Duration,
         /// Which of the two it was.
         seen: Seen,
+    },
+}
+
+/// What became of the first try of a request that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It answered.
+    Answered,
+    /// A hedge was first.
+    Beaten,
+    /// It answered; a hedge would have been made, but hedging is only observed. Times are in
+    /// microseconds, so that lessons stay small.
+    Unhedged {
+        /// When the hedge would have been made, after its own beginning.
+        after_us: u32,
+        /// What was expected of the hedge.
+        expected_us: u32,
     },
 }
 

@@ -11,6 +11,7 @@ mod line;
 pub mod meters;
 mod process;
 pub mod table;
+mod worth;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use std::time::Duration;
 use crate::account::{Record, Sink};
 use crate::lexicon::CooldownState;
 use crate::lexicon::time::unix_now;
+use crate::report::Route;
 use access_log::AccessLog;
 use meters::{Meters, Named};
 use process::Process;
+use worth::Shown;
 
 /// Takes records and shows what they add up to.
 #[derive(Debug)]
@@ -29,13 +32,14 @@ pub struct Telemetry {
     meters: Meters,
     access_log: Option<Arc<AccessLog>>,
     started: Duration,
+    worth: Shown,
 }
 
 impl Telemetry {
     /// Metrics alone, or with an access log. Call it once, when the process starts: that is the
     /// start time it shows.
     pub fn new(access_log: Option<Arc<AccessLog>>) -> Self {
-        Self { meters: Meters::new(), access_log, started: unix_now() }
+        Self { meters: Meters::new(), access_log, started: unix_now(), worth: Shown::default() }
     }
 
     /// Makes the series of these deployments and their groups. Call it before the configuration
@@ -64,6 +68,7 @@ impl Telemetry {
     fn set(&self, scrape: &Scrape) {
         let by_id: HashMap<_, _> = scrape.deployments.iter().map(|row| (&*row.id, row)).collect();
         self.meters.set_deployments(|id| by_id.get(id).copied());
+        self.worth.set(&self.meters, &scrape.hedging);
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
@@ -107,7 +112,7 @@ impl Sink for Telemetry {
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What is true at the moment of a scrape.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scrape {
     /// The deployments of the configuration that is served.
     pub deployments: Vec<Running>,
@@ -119,6 +124,8 @@ pub struct Scrape {
     pub connections_opened: u64,
     /// What tries told that was not learned, since the start.
     pub lessons_dropped: u64,
+    /// What hedging was worth.
+    pub hedging: Vec<Route>,
     /// The state of the configuration.
     pub config: Config,
 }
@@ -294,6 +301,7 @@ mod tests {
             connections_open,
             connections_opened,
             lessons_dropped: 8,
+            hedging: Vec::new(),
             config,
         };
         check(
@@ -328,10 +336,48 @@ mod tests {
     }
 
     #[test]
+    fn what_hedging_was_worth_is_shown_while_it_is_known() {
+        let telemetry = telemetry();
+        let text = telemetry.render(&Scrape::default());
+        assert!(!text.contains("pillion_hedge_saved_seconds{"), "{text}");
+        let hedging = crate::report::fixture::report().routes;
+        let text = telemetry.render(&Scrape { hedging, ..Scrape::default() });
+        check(
+            &text,
+            &[
+                r#"pillion_hedge_wait_seconds{model_group="smart",stream="true",hedging="without",quantile="0.99",bound="estimate"} 1.68"#,
+                r#"pillion_hedge_wait_seconds{model_group="smart",stream="true",hedging="with",quantile="0.5",bound="low"} 0.24"#,
+                r#"pillion_hedge_win_ratio{model_group="smart",stream="true",hedges="made"} 0.788"#,
+                r#"pillion_hedge_saved_seconds{model_group="smart",stream="true",hedges="made"} 738"#,
+                r#"pillion_hedge_extra_tokens_total{model_group="smart",stream="true",hedges="made"} 15364"#,
+                r#"pillion_hedge_extra_cost_usd_total{model_group="smart",stream="true",hedges="made"} 0.0312"#,
+                r#"pillion_hedge_usd_per_saved_second{model_group="smart",stream="true",hedges="made"} 0.0000423"#,
+                r#"pillion_hedge_saved_seconds{model_group="cheap <b>&",stream="false",hedges="observed"} 738"#,
+            ],
+        );
+        // The price of the one that observes is not known, nor the upper end of one of its waits.
+        let absent = [
+            r#"pillion_hedge_usd_per_saved_second{model_group="cheap"#,
+            r#"hedging="without",quantile="0.99",bound="high"} inf"#,
+            r#"model_group="new""#,
+        ];
+        assert!(!absent.iter().any(|it| text.contains(it)), "{text}");
+        check(
+            &telemetry.render(&Scrape::default()),
+            &[
+                r#"pillion_hedge_saved_seconds{model_group="smart",stream="true",hedges="made"} NaN"#,
+                r#"pillion_hedge_extra_tokens_total{model_group="smart",stream="true",hedges="made"} 15364"#,
+                r#"pillion_hedge_extra_cost_usd_total{model_group="smart",stream="true",hedges="made"} 0.0312"#,
+            ],
+        );
+    }
+
+    #[test]
     fn the_table_and_the_text_name_the_same_metrics() {
         let telemetry = telemetry();
         telemetry.take(&fixture::stream());
-        let text = telemetry.render(&Scrape::default());
+        let hedging = crate::report::fixture::report().routes;
+        let text = telemetry.render(&Scrape { hedging, ..Scrape::default() });
         let mut shown: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut listed: Vec<_> =

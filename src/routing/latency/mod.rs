@@ -15,13 +15,15 @@ pub mod histogram;
 pub mod lately;
 pub mod regression;
 pub mod survival;
+pub mod trial;
 
 use std::time::{Duration, Instant};
 
-pub use effect::{Effect, Estimate, Trial};
+pub use effect::{Basis, Effect, Estimate, Waits};
 pub use forecast::{Bounds, Forecast};
 pub use histogram::{Histogram, Seen};
 pub use regression::{Line, REFERENCE_TOKENS};
+pub use trial::{Observed, Trial, Unmade};
 
 use self::lately::Lately;
 use self::regression::Regression;

@@ -12,6 +12,7 @@ use super::reject::{Rejection, Say};
 use super::tries::{Notes, Tries};
 use super::{gather, hedging};
 use crate::account::estimate;
+use crate::endpoint;
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault, Fields};
 use crate::routing::hedge::Forgone;
@@ -75,13 +76,21 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                         return Ok(won);
                     }
                     Err(refusal) => {
-                        let outcome = Outcome::Failed(refusal.failure);
+                        let outcome = outcome(refusal.failure, call);
                         lost.add(&launch, *refusal, live);
                         attempts.on(launch.id, outcome, time::now(), fastrand::u64(..), &live.rows);
                     }
                 }
             }
         }
+    }
+}
+
+fn outcome(failure: Failure, call: &Call) -> Outcome {
+    if failure.may_have_run && !endpoint::is_repeatable_after_failure(call) {
+        Outcome::Unsure(failure)
+    } else {
+        Outcome::Failed(failure)
     }
 }
 

@@ -10,7 +10,7 @@ use super::cooldown::{Rule, breaker};
 use super::hedge;
 use super::strategy::Strategy;
 use super::view::Vitals;
-use crate::lexicon::{CooldownState, DeploymentIx, GroupIx, PicoUsd, Substitute};
+use crate::lexicon::{CooldownState, DeploymentIx, GroupIx, PicoUsd, Substitute, Tokens};
 
 /// What routing may know about one deployment from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Member {
     pub rpm: Option<f64>,
     /// `tpm`: the share where nobody has a weight or an rpm; a limit likewise.
     pub tpm: Option<f64>,
+    /// The longest prompt it takes, in tokens; `None` where nobody knows it.
+    pub longest_prompt: Option<Tokens>,
     /// The price of a token of the prompt; `None` where nobody knows it.
     pub input_cost: Option<PicoUsd>,
     /// The price of a token of the answer.
@@ -60,6 +62,7 @@ impl Member {
             weight: None,
             rpm: None,
             tpm: None,
+            longest_prompt: None,
             input_cost: None,
             output_cost: None,
             budget: None,

@@ -166,6 +166,8 @@ pub enum Outcome {
     Committed,
     /// It failed; nothing was given to the client.
     Failed(Failure),
+    /// It failed, may have been carried out all the same, and must not be made again.
+    Unsure(Failure),
 }
 
 /// The machine. See the [module](self).
@@ -311,8 +313,16 @@ impl<'a> Attempts<'a> {
                 self.running.clear();
                 self.phase = Phase::Over;
             }
+            Outcome::Unsure(failure) => {
+                self.running.clear();
+                self.original.get_or_insert(Verdict::Tried(id, failure));
+                self.phase = Phase::Over;
+            }
             Outcome::Failed(failure) => {
                 self.hop.last = Some((id, failure));
+                if failure.class == Class::ContextWindow {
+                    self.exclude_smaller(deployment);
+                }
                 // Who was silent is not asked again, where somebody else can be.
                 let is_silent = failure.class == Class::Timeout && self.has_others();
                 if retry::is_retryable(failure) && !is_silent {
@@ -539,6 +549,39 @@ mod tests {
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000]);
         let failure = Failure::new(Class::InternalServer, 500);
         assert_eq!(verdict, Some(Verdict::Tried(TryId(5), failure)));
+    }
+
+    #[test]
+    fn a_call_that_must_not_run_twice_ends_with_its_first_doubt() {
+        let fallbacks = vec![("a".into(), to(&["b"]))];
+        let table = table(&[("a", 3), ("b", 1)], Settings { fallbacks, ..Settings::default() });
+        let target = table.resolve("a").unwrap();
+        let failure = Failure::new(Class::Connection, 502);
+        let unsure = |_, _| Outcome::Unsure(failure);
+        let (asked, _, verdict) = run(&table, ask(&target), &World::default(), unsure);
+        assert_eq!((asked.len(), verdict), (1, Some(Verdict::Tried(TryId(0), failure))));
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_goes_to_a_larger_model_of_the_group() {
+        let sizes = [Some(8_000), Some(200_000), Some(8_000), None];
+        let with = |settings: Settings| {
+            let set = |at: u16, it: &mut Member| {
+                it.longest_prompt = sizes.get(usize::from(at)).copied().flatten();
+                it.weight = Some(if at == 0 { 1.0 } else { 0.0 });
+            };
+            let table = table_with(&[("a", 4), ("c", 1)], settings, set);
+            let target = table.resolve("a").unwrap();
+            let too_long = |at, _| match at {
+                1 | 4 => Outcome::Committed,
+                _ => failed(Class::ContextWindow, 400),
+            };
+            run(&table, ask(&target), &World::default(), too_long).0
+        };
+        assert_eq!(with(Settings::default()), [0, 1]);
+        let context_window_fallbacks = vec![("a".into(), to(&["c"]))];
+        assert_eq!(with(Settings { context_window_fallbacks, ..Settings::default() }), [0, 4]);
+        assert_eq!(with(Settings { num_retries: 0, ..Settings::default() }), [0]);
     }
 
     #[test]

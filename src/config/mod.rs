@@ -40,6 +40,7 @@ pub mod problem;
 mod raw;
 pub mod reference;
 pub mod report;
+mod retries;
 mod router;
 #[cfg(test)]
 mod rules;

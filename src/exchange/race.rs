@@ -76,9 +76,10 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                         return Ok(won);
                     }
                     Err(refusal) => {
-                        let outcome = outcome(refusal.failure, call);
+                        let outcome = outcome(refusal.failure, job, &launch);
                         lost.add(&launch, *refusal, live);
                         attempts.on(launch.id, outcome, time::now(), fastrand::u64(..), &live.rows);
+                        tries.note_unpaid(attempts.lacked_budget());
                     }
                 }
             }
@@ -86,9 +87,11 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
     }
 }
 
-fn outcome(failure: Failure, call: &Call) -> Outcome {
-    if failure.may_have_run && !endpoint::is_repeatable_after_failure(call) {
+fn outcome(failure: Failure, job: Job<'_>, launch: &Launch<'_>) -> Outcome {
+    if failure.may_have_run && !endpoint::is_repeatable_after_failure(job.call) {
         Outcome::Unsure(failure)
+    } else if !hedging::may_add(job.live, launch.group, time::now()) {
+        Outcome::Unpaid(failure)
     } else {
         Outcome::Failed(failure)
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::attempts::patience::Timeouts;
+use super::attempts::retry::Income;
 use super::budget::Budget;
 use super::cooldown::{Rule, breaker};
 use super::hedge;
@@ -170,6 +171,8 @@ pub struct Settings {
     pub group_hedges: BTreeMap<Box<str>, hedge::Settings>,
     /// `pillion.timeouts`.
     pub timeouts: Timeouts,
+    /// `pillion.retries`.
+    pub retries: Income,
 }
 
 /// What `rpm` and `tpm` mean where the strategy says nothing about them.
@@ -233,6 +236,7 @@ impl Default for Settings {
             hedge: hedge::Settings::default(),
             group_hedges: BTreeMap::new(),
             timeouts: Timeouts::default(),
+            retries: Income::default(),
         }
     }
 }

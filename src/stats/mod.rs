@@ -10,6 +10,7 @@ pub mod lesson;
 mod minute;
 mod purse;
 mod recent;
+mod reserve;
 mod taught;
 
 use std::collections::HashMap;

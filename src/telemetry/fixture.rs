@@ -29,6 +29,7 @@ pub(super) fn stream() -> Record {
             tried("east", TryEnd::Answered)
         ],
         retries: 1,
+        unpaid: true,
         hedge: Some("won"),
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),

@@ -238,6 +238,7 @@ struct OfGroup {
     name: Box<str>,
     endpoints: [OnceLock<OfEndpoint>; ENDPOINTS],
     retries: Counter,
+    retries_denied: Counter,
     fallbacks: Counter,
 }
 
@@ -257,11 +258,15 @@ impl OfGroup {
             name: name.into(),
             endpoints: [const { OnceLock::new() }; ENDPOINTS],
             retries: maker.counter(&table::RETRIES, &[name]),
+            retries_denied: maker.counter(&table::RETRIES_DENIED, &[name]),
             fallbacks: maker.counter(&table::FALLBACKS, &[name]),
         }
     }
 
     fn add(&self, record: &Record, maker: &Maker) {
+        if record.unpaid {
+            self.retries_denied.increment(1);
+        }
         if record.retries > 0 {
             self.retries.increment(record.retries.into());
         }

@@ -214,6 +214,7 @@ mod tests {
                 r#"pillion_tries_total{deployment="west",outcome="rate_limit"} 1"#,
                 r#"pillion_cooldowns_total{deployment="west",class="rate_limit"} 1"#,
                 r#"pillion_retries_total{model_group="smart"} 1"#,
+                r#"pillion_retries_denied_total{model_group="smart"} 1"#,
                 r#"pillion_fallbacks_total{model_group="smart"} 0"#,
             ],
         );

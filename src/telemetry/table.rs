@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 38] = [
+pub const TABLE: [&Row; 39] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -70,6 +70,7 @@ pub const TABLE: [&Row; 38] = [
     &TRIES,
     &TRIES_IN_FLIGHT,
     &RETRIES,
+    &RETRIES_DENIED,
     &FALLBACKS,
     &HEDGES,
     &HEDGE_TOKENS,
@@ -157,6 +158,13 @@ pub(super) const TRIES_IN_FLIGHT: Row = Row::new(
     Kind::Gauge,
     &["deployment"],
     "Calls to a deployment that run now.",
+);
+
+pub(super) const RETRIES_DENIED: Row = Row::new(
+    "pillion_retries_denied_total",
+    Kind::Counter,
+    &["model_group"],
+    "Requests that were not tried again in a group for want of budget (pillion.retries).",
 );
 
 pub(super) const RETRIES: Row = Row::new(

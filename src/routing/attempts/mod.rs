@@ -7,7 +7,7 @@
 
 mod fallback;
 pub mod patience;
-mod retry;
+pub mod retry;
 mod second;
 
 use std::time::{Duration, Instant};
@@ -166,6 +166,8 @@ pub enum Outcome {
     Committed,
     /// It failed; nothing was given to the client.
     Failed(Failure),
+    /// It failed, and the group may make no extra try now.
+    Unpaid(Failure),
     /// It failed, may have been carried out all the same, and must not be made again.
     Unsure(Failure),
 }
@@ -189,6 +191,7 @@ pub struct Attempts<'a> {
     original: Option<Verdict>,
     next_id: u32,
     hops: u32,
+    lacked_budget: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,6 +277,7 @@ impl<'a> Attempts<'a> {
             original: None,
             next_id: 0,
             hops: 0,
+            lacked_budget: false,
         })
     }
 
@@ -318,7 +322,7 @@ impl<'a> Attempts<'a> {
                 self.original.get_or_insert(Verdict::Tried(id, failure));
                 self.phase = Phase::Over;
             }
-            Outcome::Failed(failure) => {
+            Outcome::Failed(failure) | Outcome::Unpaid(failure) => {
                 self.hop.last = Some((id, failure));
                 if failure.class == Class::ContextWindow {
                     self.exclude_smaller(deployment);
@@ -333,10 +337,20 @@ impl<'a> Attempts<'a> {
                 // While another one lives it may still answer, and takes no retry away.
                 if self.running.is_empty() {
                     self.hedge = Hedge::None;
-                    self.after_failure((id, deployment), failure, now, entropy, view);
+                    if let Outcome::Unpaid(_) = outcome {
+                        self.lacked_budget |= self.may_retry(deployment, failure);
+                        self.leave(Verdict::Tried(id, failure));
+                    } else {
+                        self.after_failure((id, deployment), failure, now, entropy, view);
+                    }
                 }
             }
         }
+    }
+
+    /// Whether a retry was not made because the group may make no extra try.
+    pub fn lacked_budget(&self) -> bool {
+        self.lacked_budget
     }
 
     /// Tells that of all tries that run this one goes on alone: its answer has begun. It may still
@@ -549,6 +563,19 @@ mod tests {
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000]);
         let failure = Failure::new(Class::InternalServer, 500);
         assert_eq!(verdict, Some(Verdict::Tried(TryId(5), failure)));
+    }
+
+    #[test]
+    fn without_a_budget_there_is_no_retry_and_the_fallback_is_asked() {
+        let fallbacks = vec![("a".into(), to(&["b"]))];
+        let table = table(&[("a", 3), ("b", 1)], Settings { fallbacks, ..Settings::default() });
+        let target = table.resolve("a").unwrap();
+        let unpaid = |at, _| match at {
+            3 => Outcome::Committed,
+            _ => Outcome::Unpaid(Failure::new(Class::InternalServer, 500)),
+        };
+        let (asked, waits, verdict) = run(&table, ask(&target), &World::default(), unpaid);
+        assert_eq!((asked.len(), asked.last(), waits, verdict), (2, Some(&3), vec![], None));
     }
 
     #[test]

@@ -8,6 +8,21 @@ use crate::routing::table::Member;
 use crate::routing::view::View;
 use crate::routing::{chance, cooldown};
 
+/// `pillion.retries`: what pays for the extra tries of a model group, its retries and hedges together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Income {
+    /// `budget`: for each request; 0.2 by default.
+    pub share: f64,
+    /// `per_second`: and by time; 10 by default.
+    pub per_second: f64,
+}
+
+impl Default for Income {
+    fn default() -> Self {
+        Self { share: 0.2, per_second: 10.0 }
+    }
+}
+
 impl Attempts<'_> {
     /// What to do now that no try runs any more and the last one failed.
     pub(super) fn after_failure(

@@ -209,3 +209,25 @@ async fn what_may_have_run_is_not_made_again_where_that_does_harm() {
     }
     sidecar.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_not_doubled_by_retries() {
+    let down = Upstream::start(|_| serve(|_| vec![send(chat::json(500, "{}"))])).await;
+    let text = format!(
+        "router_settings: {{num_retries: 1, disable_cooldowns: true}}\n\
+         pillion: {{retries: {{budget: 0.1, per_second: 0}}}}\nmodel_list:\n{}{}",
+        deployment("gpt", "a", &down.base(), ""),
+        deployment("gpt", "b", &down.base(), ", weight: 1"),
+    );
+    let sidecar = Start::with(text).ready().await;
+    for _ in 0..200 {
+        assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 500);
+    }
+    let records = sidecar.recorded(200).await;
+    let retries: u64 = records.iter().filter_map(|record| record["retries"].as_u64()).sum();
+    let denied = sidecar.metrics().await.of("pillion_retries_denied_total");
+    // A hundred are there at the start, and each request adds a tenth.
+    assert!((118..=120).contains(&retries), "{retries}");
+    assert_eq!((retries + denied, down.requests().len() as u64), (200, 200 + retries));
+    sidecar.stop().await;
+}

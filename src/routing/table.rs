@@ -272,12 +272,12 @@ pub struct Group {
 
 impl Group {
     /// Whether its deployments can be in cooldown: not those of a pattern, since a failure may
-    /// speak of one of many models, nor by Pillion's rule one that stands alone.
+    /// speak of one of many models, nor by Pillion's rule one that stands alone, without a fallback.
     pub fn cools(&self) -> bool {
         let by_rule = match self.cooldown {
             Rule::LiteLlm => true,
             Rule::None => false,
-            Rule::Pillion => self.members.len() > 1,
+            Rule::Pillion => self.members.len() > 1 || !self.fallbacks.is_empty(),
         };
         by_rule && !self.wildcard
     }

@@ -181,8 +181,10 @@ fn wanted(status: u16, class: Class, wish: Option<Duration>) -> Decision {
     let is_patient = wish.is_none_or(|wish| wish <= Duration::from_secs(60));
     match (status, class) {
         (_, Class::ContentPolicy | Class::ContextWindow) => of(false, false, 0),
-        (_, Class::QuotaExhausted) | (401..=403, _) => of(false, true, 1),
-        (_, Class::Authentication | Class::PaymentRequired) => of(false, true, 1),
+        (401..=403, _)
+        | (_, Class::Authentication | Class::PaymentRequired | Class::QuotaExhausted) => {
+            of(false, true, 1)
+        }
         (429, _) | (_, Class::RateLimit) => of(is_patient, true, 1),
         (404, _) | (_, Class::NotFound) => of(false, false, 3),
         (408 | 409 | 500.., _) => of(is_patient, true, if status == 409 { 0 } else { 3 }),

@@ -213,6 +213,7 @@ fn member(params: &Cursor<'_>, info: &Cursor<'_>, usual: Option<u32>) -> Member 
         tpm,
         longest_prompt: info.get("max_input_tokens").count().map(u64::from),
         // Known when the provider is.
+        reasons: false,
         input_cost: None,
         output_cost: None,
         budget: budget::of_deployment(params),

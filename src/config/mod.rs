@@ -174,8 +174,10 @@ fn snapshot(mut parts: Parts<Deployment>, hash: &str) -> Snapshot {
         if member.domain.region.is_empty() {
             member.domain.region = deployment.base.host().unwrap_or_default().into();
         }
-        let listed = || registry::lookup(deployment.vendor.prefix, &deployment.model)?.max_input;
-        member.longest_prompt = member.longest_prompt.or_else(listed);
+        let listed = registry::lookup(deployment.vendor.prefix, &deployment.model);
+        let longest = listed.and_then(|model| model.max_input);
+        member.longest_prompt = member.longest_prompt.or(longest);
+        member.reasons = listed.is_some_and(|model| model.can('r'));
         member.input_cost = price.and_then(|price| price.input);
         member.output_cost = price.and_then(|price| price.output);
         member.provider_budget =

@@ -28,6 +28,8 @@ pub struct Member {
     pub tpm: Option<f64>,
     /// The longest prompt it takes, in tokens; `None` where nobody knows it.
     pub longest_prompt: Option<Tokens>,
+    /// Whether its model is known to think before it answers, or to be able to.
+    pub reasons: bool,
     /// The price of a token of the prompt; `None` where nobody knows it.
     pub input_cost: Option<PicoUsd>,
     /// The price of a token of the answer.
@@ -64,6 +66,7 @@ impl Member {
             rpm: None,
             tpm: None,
             longest_prompt: None,
+            reasons: false,
             input_cost: None,
             output_cost: None,
             budget: None,

@@ -50,8 +50,8 @@ const BEYOND: u32 = 4;
 const LEAST_TTFT: Duration = Duration::from_secs(10);
 const LEAST_WHOLE: Duration = Duration::from_secs(60);
 const LEAST_STALL: Duration = Duration::from_secs(30);
-/// The limit for streams of deployments that have taught too little, where no thinking is asked
-/// for: nearly all first tokens come within a few seconds.
+/// The limit for streams of deployments that have taught too little, where nobody thinks: nearly
+/// all first tokens come within a few seconds.
 const UNKNOWN_TTFT: Duration = Duration::from_secs(60);
 /// The 99th percentile of fewer samples is a guess.
 const LEAST_SAMPLES: f64 = 30.0;
@@ -87,7 +87,11 @@ impl Attempts<'_> {
                     .forecast(member.deployment, shape.kind())
                     .filter(|forecast| forecast.samples() >= LEAST_SAMPLES);
                 let bounds = Bounds { least: Duration::ZERO, most: Duration::MAX };
-                let is_quick = shape.stream && matches!(shape.effort, Effort::Unset | Effort::Low);
+                let is_quick = match shape.effort {
+                    Effort::Unset => shape.stream && !member.reasons,
+                    Effort::Low => shape.stream,
+                    Effort::Medium | Effort::High => false,
+                };
                 known.map_or_else(
                     || is_quick.then_some(UNKNOWN_TTFT),
                     |it| {
@@ -198,6 +202,19 @@ mod tests {
         check(2, STREAM, &Taught(3, 500), 60);
         check(2, thinks, &Taught(3, 500), 600);
         check(2, whole, &Taught(3, 500), 600);
+        let entry = |at: u16| {
+            let member = Member { reasons: true, ..Member::new(DeploymentIx(at)) };
+            ("g".into(), format!("id{at}").into(), member)
+        };
+        let table = RouteTable::build([0, 1].map(entry).to_vec(), Settings::default());
+        let target = table.resolve("g").unwrap();
+        for (effort, seconds) in [(Effort::Unset, 600), (Effort::Low, 60)] {
+            let ask = Ask::new(&target, Shape { effort, ..STREAM });
+            let mut attempts = Attempts::new(&table, ask).unwrap();
+            let action = attempts.poll(time::now(), 0, &Taught(3, 500));
+            let Action::Launch(launch) = action else { panic!("no try") };
+            assert_eq!(launch.patience.answer.as_secs(), seconds);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod blame;
 mod carried;
 mod cooldown;
+mod damage;
 mod departure;
 mod hedge;
 mod layers;

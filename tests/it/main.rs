@@ -14,6 +14,7 @@ mod race;
 mod readme;
 mod records;
 mod reload;
+mod seeds;
 mod shutdown;
 mod strategy;
 mod support;

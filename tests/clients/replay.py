@@ -56,8 +56,8 @@ OTHER_WIRE = {("cohere", "embeddings"), ("gemini", "embeddings"), ("vertex", "em
 MAPPED = {413: {400}, 422: {400}, 504: {408}, 529: {500, 503}}
 # Streams longer than this are not cut into single bytes: it is only slow.
 SMALL = 20_000
-# So many streams of each provider and API break off, each at so many bytes.
-BROKEN, BREAKS = 4, 3
+# So many streams of each provider and API break off.
+BROKEN = 4
 
 
 @dataclass
@@ -533,7 +533,10 @@ def broken(cases: list[Case]) -> list[Case]:
             continue
         taken[key] += 1
         for end in ("cut", "torn"):
-            for at in chance.sample(range(1, len(body.encode())), BREAKS):
+            length = len(body.encode())
+            # Near the end, where a part is most like the whole, as often as anywhere else.
+            for begin in (1, 1, length * 3 // 4, length * 19 // 20):
+                at = chance.randrange(begin, length)
                 out.append(Case(case.exchange, f"{end}:{at}", f"case-{len(cases) + len(out)}"))
     return out
 

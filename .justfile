@@ -29,6 +29,10 @@ bench *filter:
 wire *arguments:
     cargo bench --bench wire -- {{ arguments }}
 
+# Look for inputs that break a law of bytes from outside: one target, or all
+fuzz target="all" secs="60":
+    tests/fuzz/run {{ target }} {{ secs }}
+
 # Rewrite what tests generate: golden files and the tables in README.md
 bless:
     UPDATE=1 INSTA_UPDATE=always cargo test --lib --test it

@@ -27,8 +27,9 @@ const KEY: &[u8] = b"\"model\"";
 /// The key cannot stand inside a string: a quote in a string is escaped, so that the seven bytes
 /// would not follow each other there.
 fn find(event: &[u8]) -> Option<(usize, usize)> {
-    let start = memchr::memchr(b'{', event)?;
-    for at in memmem::find_iter(event, KEY) {
+    let data = start_of_data(event)?;
+    let start = data + memchr::memchr(b'{', event.get(data..)?)?;
+    for at in memmem::find_iter(event.get(start..)?, KEY).map(|at| start + at) {
         let Some(from) = value_behind(event, at + KEY.len()) else { continue };
         if is_deep(event.get(start..at)?) {
             continue;
@@ -37,6 +38,16 @@ fn find(event: &[u8]) -> Option<(usize, usize)> {
         return Some((from, from + length));
     }
     None
+}
+
+/// Where the first `data:` begins; what stands before it is a name or a comment.
+fn start_of_data(event: &[u8]) -> Option<usize> {
+    let is_line = |at: &usize| at.checked_sub(1).is_none_or(|before| is_break(event.get(before)));
+    memmem::find_iter(event, b"data:").find(is_line)
+}
+
+fn is_break(byte: Option<&u8>) -> bool {
+    matches!(byte, Some(b'\n' | b'\r'))
 }
 
 /// Where the string begins that follows a colon.
@@ -50,16 +61,19 @@ fn value_behind(event: &[u8], at: usize) -> Option<usize> {
     (event.get(from) == Some(&b'"')).then_some(from)
 }
 
-/// The length of a JSON string with its quotes.
+/// The length of a JSON string with its quotes; `None` where its line ends before it does.
 fn string_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text.get(at) == Some(&b'"') {
-            return Some(at + 1);
+        at += memchr::memchr3(b'"', b'\\', b'\n', text.get(at..)?)?;
+        match text.get(at)? {
+            b'"' => break,
+            b'\n' => return None,
+            _ => at += 2,
         }
-        at += 2;
     }
+    let length = at + 1;
+    memchr::memchr(b'\r', text.get(..length)?).is_none().then_some(length)
 }
 
 /// Whether more than two objects, or any list, are open at the end of `text`.
@@ -131,6 +145,9 @@ mod tests {
             "data: {\"a\":{\"b\":{\"model\":\"a\"}}}\n\n",
             "data: {\"model\":null}\n\n",
             "data: {\"model\":\"unfinished",
+            "data: {\"model\":\"unfinished\ndata: \"}\n\n",
+            ": {\"model\":\"a\"}\ndata: {}\n\n",
+            "data: {\"a\":{\"text\":\"say data: {\"}}\n\n",
         ] {
             check(event, event);
         }

@@ -330,8 +330,8 @@ pub trait Speaker: Send + std::fmt::Debug {
     /// A whole answer.
     fn answer(&mut self, answer: Answer) -> Bytes;
 
-    /// One step of a stream.
-    fn delta(&mut self, delta: Delta, out: &mut BytesMut);
+    /// One step of a stream; errs where it can no longer be said.
+    fn delta(&mut self, delta: Delta, out: &mut BytesMut) -> Result<(), Garbled>;
 
     /// The end of a stream.
     fn finish(&mut self, out: &mut BytesMut);
@@ -374,7 +374,7 @@ impl<L: Listener, S: Speaker> Translator for Bridge<L, S> {
                 Delta::Stop(_) => self.end = End::Said,
                 _ => {}
             }
-            self.speaker.delta(delta, out);
+            self.speaker.delta(delta, out)?;
         }
         Ok(())
     }

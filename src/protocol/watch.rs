@@ -41,6 +41,9 @@ pub struct Watch {
     has_content: bool,
     /// Whether the provider said why it stopped, so that the answer is whole.
     finished: bool,
+    /// Which choices have begun, and which of them have ended, bit by bit.
+    begun: u128,
+    ended: u128,
     /// Events with content so far. Where a provider tells no usage this is the best guess at the
     /// tokens of the answer: most send one by one.
     pub content_events: u64,
@@ -49,7 +52,15 @@ pub struct Watch {
 impl Watch {
     /// A watch over the events of `endpoint`.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, usage: None, has_content: false, finished: false, content_events: 0 }
+        Self {
+            endpoint,
+            usage: None,
+            has_content: false,
+            finished: false,
+            begun: 0,
+            ended: 0,
+            content_events: 0,
+        }
     }
 
     /// Whether the answer is whole if the stream ends now.
@@ -98,17 +109,42 @@ impl Watch {
             return Sign::Fault;
         }
         let usage_only = self.chunk_usage(data);
-        if has_reason(data, b"\"finish_reason\"") {
-            self.finished = true;
-        }
+        let ends = self.ends(data);
         if usage_only {
             return Sign::Usage;
         }
-        if !(self.has_content || self.finished || chunk_has_content(data)) {
+        if !(self.has_content || ends || chunk_has_content(data)) {
             return Sign::Life;
         }
         self.has_content = true;
         Sign::Content
+    }
+
+    /// Keeps which choices have ended; says whether one does here. The answer is whole when all have
+    /// that have begun, and a chunk that cannot be read ends none.
+    fn ends(&mut self, data: &[u8]) -> bool {
+        // The first choice needs no look: nothing is whole before one has ended.
+        let names_another = memmem::find_iter(data, b"\"index\"").any(|at| {
+            let behind = data.get(at + 7..).unwrap_or_default();
+            let digit = behind.iter().find(|byte| !matches!(byte, b' ' | b':' | b'\t'));
+            matches!(digit, Some(b'1'..=b'9'))
+        });
+        if !names_another && !has_reason(data, b"\"finish_reason\"") {
+            return false;
+        }
+        let Ok(chunk) = serde_json::from_slice::<Reasons<'_>>(data) else { return false };
+        let mut ends = false;
+        for choice in chunk.choices.unwrap_or_default() {
+            let bit = 1_u128 << choice.index.unwrap_or(0).min(127);
+            self.begun |= bit;
+            if choice.finish_reason.is_some_and(|reason| !reason.is_empty()) {
+                self.ended |= bit;
+                ends = true;
+            }
+        }
+        self.finished |= ends;
+        self.finished &= self.begun & !self.ended == 0;
+        ends
     }
 
     /// Keeps the usage of a chunk; says whether there is nothing else in it.
@@ -130,7 +166,7 @@ impl Watch {
     }
 
     fn message_event(&mut self, data: &[u8]) -> Sign {
-        if self.has_content && memmem::find(data, b"\"type\":\"content_block_delta\"").is_some() {
+        if self.has_content && type_at_once(data) == Some(b"content_block_delta") {
             return Sign::Content;
         }
         let Ok(event) = serde_json::from_slice::<MessageEvent<'_>>(data) else { return Sign::Life };
@@ -164,7 +200,7 @@ impl Watch {
         if data.starts_with(b"[DONE]") {
             return Sign::Done;
         }
-        if self.has_content && memmem::find(data, b".delta\"").is_some() {
+        if self.has_content && type_at_once(data).is_some_and(|kind| kind.ends_with(b".delta")) {
             return Sign::Content;
         }
         let Ok(event) = serde_json::from_slice::<ResponseEvent<'_>>(data) else {
@@ -200,6 +236,14 @@ pub fn payload(event: &[u8]) -> Option<Cow<'_, [u8]>> {
         }
     }
     sse::data(event)
+}
+
+/// The type of an event that begins with it, as those of the dialects' own providers do. Elsewhere
+/// in the event the same words may be content.
+fn type_at_once(data: &[u8]) -> Option<&[u8]> {
+    let rest = data.strip_prefix(b"{\"type\":")?;
+    let rest = rest.strip_prefix(b" ").unwrap_or(rest).strip_prefix(b"\"")?;
+    rest.get(..memchr::memchr(b'"', rest)?)
 }
 
 /// Whether an object has an `error` that is something.
@@ -282,6 +326,20 @@ fn delta_has_content(delta: &[u8]) -> bool {
             name != "role" && !matches!(value, b"null" | b"\"\"" | b"[]" | b"{}")
         })
     })
+}
+
+#[derive(Deserialize)]
+struct Reasons<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Reason<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Reason<'a> {
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -370,6 +428,41 @@ mod tests {
         let chunk = r#"{"choices":[{"delta":{"content":"say \"finish_reason\":\"stop\""},"finish_reason":""}]}"#;
         let (_, watch) = signs(Endpoint::ChatCompletions, &[chunk]);
         assert!(!watch.is_whole());
+    }
+
+    #[test]
+    fn an_answer_of_two_choices_is_whole_when_both_have_ended() {
+        let chunk = |index: u8, reason: &str| {
+            format!(r#"{{"choices":[{{"index":{index},"text":"a","finish_reason":{reason}}}]}}"#)
+        };
+        let whole = |chunks: &[String]| {
+            let chunks: Vec<&str> = chunks.iter().map(String::as_str).collect();
+            signs(Endpoint::Completions, &chunks).1.is_whole()
+        };
+        let (first, second) = (chunk(0, "\"stop\""), chunk(1, "\"length\""));
+        assert!(whole(std::slice::from_ref(&first)));
+        assert!(!whole(&[chunk(0, "null"), chunk(1, "null"), first.clone()]));
+        assert!(!whole(&[first.clone(), chunk(1, "null")]));
+        assert!(whole(&[chunk(1, "null"), second, first]));
+    }
+
+    #[test]
+    fn a_chunk_that_is_cut_behind_its_reason_ends_nothing() {
+        let chunk = r#"{"choices":[{"finish_reason":"stop","delta":{"content":"the last"#;
+        assert!(!signs(Endpoint::ChatCompletions, &[chunk]).1.is_whole());
+    }
+
+    #[test]
+    fn content_that_looks_like_the_type_of_an_event_does_not_hide_the_end() {
+        let (signs, watch) = signs(
+            Endpoint::Responses,
+            &[
+                r#"{"type":"response.output_text.delta","delta":"a"}"#,
+                r#"{"type":"response.completed","response":{"output":[{"text":"a.delta"}],"usage":{"input_tokens":1,"output_tokens":1}}}"#,
+            ],
+        );
+        assert_eq!(signs, [Sign::Content, Sign::Content]);
+        assert!(watch.is_whole() && watch.usage.is_some());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 Each recorded exchange becomes one deployment whose provider answers with the recorded bytes, streams
 in several splittings. The recorded request goes in; what the SDK makes of the answer is compared
-with what this file reads out of the recorded body by itself. A table says what ran and what did not.
+with what this file reads out of the recorded body by itself. Some streams also break off at a byte,
+with a clean end of the body or without: the SDK must raise, or give all of the content. A table says
+what ran and what did not.
 
     replay.py [--provider P] [--api A] [--only ID] [--jobs N] [--all-failures]
 
@@ -16,6 +18,7 @@ import base64
 import json
 import os
 import queue
+import random
 import subprocess
 import sys
 import tempfile
@@ -53,6 +56,8 @@ OTHER_WIRE = {("cohere", "embeddings"), ("gemini", "embeddings"), ("vertex", "em
 MAPPED = {413: {400}, 422: {400}, 504: {408}, 529: {500, 503}}
 # Streams longer than this are not cut into single bytes: it is only slow.
 SMALL = 20_000
+# So many streams of each provider and API break off.
+BROKEN = 4
 
 
 @dataclass
@@ -80,7 +85,15 @@ class Case:
     @property
     def path(self) -> str:
         """Under which the recorded provider serves it."""
+        if self.breaks:
+            end, at = self.split.split(":")
+            return f"{self.exchange['id']};split=bytes:{at};{'truncate' if end == 'cut' else 'abort'}=1"
         return self.exchange["id"] + (f";split={self.split}" if self.split and not self.carried else "")
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the stream ends before its end: `cut` where the body does so cleanly, else `torn`."""
+        return self.split.startswith(("cut:", "torn:"))
 
     @property
     def prefix(self) -> str:
@@ -290,6 +303,8 @@ class Ended(Exception):
 
 def judge(case: Case, caller: Caller) -> None:
     """Runs a case and writes down what is wrong with it."""
+    if case.breaks:
+        return judge_broken(case, caller)
     status = case.exchange["response"]["status"]
     body = case.exchange["response"]["body"]
     in_200 = status < 400 and isinstance(body, dict) and isinstance(body.get("error"), dict) and not body.get("choices")
@@ -310,6 +325,23 @@ def judge(case: Case, caller: Caller) -> None:
         judge_stream(case, got)
     else:
         judge_whole(case, got)
+
+
+def judge_broken(case: Case, caller: Caller) -> None:
+    """A stream that breaks off raises, or it was all there; only the usage may be missing then."""
+    try:
+        got = caller.call(case)
+    except (openai.APIError, anthropic.APIError, Ended):
+        return
+    except ValueError:
+        return  # half an event: the SDK cannot read it, and says so
+    except Exception as e:  # noqa: BLE001: whatever else the SDK trips over is a finding
+        case.trouble.append(f"{type(e).__name__}: {e}")
+        return
+    want, _ = recorded_events(case)
+    said = lambda events: {k: v for k, v in gist(case, events).items() if k != "usage"}  # noqa: E731
+    if found := difference(said(want), said(got)):
+        case.trouble.append(f"a part passes for the whole: {found}")
 
 
 def judge_error(case: Case, status: int | None, error, in_200: bool) -> None:
@@ -485,7 +517,28 @@ def load(arguments) -> tuple[list[Case], Counter]:
                     splits.pop()
                     excluded[(*key, "too long for single bytes")] += 1
             cases += [Case(x, split, f"case-{len(cases) + n}") for n, split in enumerate(splits)]
-    return cases, excluded
+    return cases + broken(cases), excluded
+
+
+def broken(cases: list[Case]) -> list[Case]:
+    """Some of the whole streams, broken off where chance has it; the same chance each time."""
+    chance, out, taken = random.Random(7), [], Counter()
+    for case in (case for case in cases if case.split == "whole"):
+        key = (case.exchange["provider"], case.api)
+        body = case.exchange["response"]["body"]
+        if taken[key] == BROKEN or not isinstance(body, str):
+            continue
+        want, errs = recorded_events(case)
+        if errs or not is_finished(case, want):
+            continue
+        taken[key] += 1
+        for end in ("cut", "torn"):
+            length = len(body.encode())
+            # Near the end, where a part is most like the whole, as often as anywhere else.
+            for begin in (1, 1, length * 3 // 4, length * 19 // 20):
+                at = chance.randrange(begin, length)
+                out.append(Case(case.exchange, f"{end}:{at}", f"case-{len(cases) + len(out)}"))
+    return out
 
 
 def run(cases: list[Case], gateway: Gateway, jobs: int) -> None:
@@ -554,7 +607,7 @@ def report(cases: list[Case], excluded: Counter, changed: Counter, took: float, 
     for (provider, api, streaming), (ran, passed, out) in sorted(rows.items()):
         words = ", ".join(f"{count} {why}" for why, count in sorted(out.items()))
         print(f"{provider:<16} {api:<17} {'yes' if streaming else 'no':<6} {ran:>5} {passed:>6}  {words}")
-    splits = Counter(case.split or "not streamed" for case in cases)
+    splits = Counter(case.split.split(":")[0] if case.breaks else case.split or "not streamed" for case in cases)
     exchanges = len({case.exchange["id"] for case in cases})
     passed = sum(not case.trouble for case in cases)
     print(f"\n{exchanges} exchanges in {len(cases)} runs ({', '.join(f'{n} {s}' for s, n in sorted(splits.items()))}): "

@@ -3,6 +3,7 @@
 mod blame;
 mod carried;
 mod cooldown;
+mod damage;
 mod departure;
 mod faults;
 mod hedge;
@@ -15,6 +16,7 @@ mod readme;
 mod records;
 mod reload;
 mod report;
+mod seeds;
 mod shutdown;
 mod strategy;
 mod support;

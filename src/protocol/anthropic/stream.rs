@@ -15,14 +15,17 @@ use crate::protocol::{Dialect, Fault, Garbled, Usage, sse};
 pub struct Heard {
     key: Key,
     calls: usize,
-    block: Block,
+    /// The block that is open, with its index where the provider tells it.
+    open: Option<(Option<u64>, Block)>,
+    /// The index of the last block that began.
+    last: Option<u64>,
     usage: Usage,
     counted: bool,
     started: bool,
     stopped: bool,
 }
 
-/// The block that is open.
+/// What a block is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
     Call {
@@ -41,7 +44,8 @@ impl Heard {
         Self {
             key,
             calls: 0,
-            block: Block::Plain,
+            open: None,
+            last: None,
             usage: Usage::default(),
             counted: false,
             started: false,
@@ -49,10 +53,25 @@ impl Heard {
         }
     }
 
-    fn opened(&mut self, block: &Value, deltas: &mut Vec<Delta>) {
+    /// A block that begins ends the one before: some servers leave that unsaid.
+    fn opened(
+        &mut self,
+        at: Option<u64>,
+        block: &Value,
+        deltas: &mut Vec<Delta>,
+    ) -> Result<(), Garbled> {
+        if at.is_some() && self.open.is_some_and(|(open, _)| open == at) {
+            return Err(garbled(at, "began twice"));
+        }
+        self.closed(deltas);
+        self.last = at.or(self.last);
+        self.open = Some((at, self.begun(block, deltas)));
+        Ok(())
+    }
+
+    fn begun(&mut self, block: &Value, deltas: &mut Vec<Delta>) -> Block {
         let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
         let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        self.block = Block::Plain;
         match text("type") {
             "text" => deltas.extend(filled(text("text")).map(Delta::Text)),
             "thinking" => {
@@ -61,8 +80,8 @@ impl Heard {
             }
             "redacted_thinking" => deltas.push(Delta::Redacted(text("data").to_owned())),
             "tool_use" if self.key.json_tool && text("name") == JSON_TOOL => {
-                self.block = Block::Json;
                 deltas.extend(whole_input(block).map(Delta::Text));
+                return Block::Json;
             }
             "tool_use" => {
                 let number = self.calls;
@@ -70,14 +89,21 @@ impl Heard {
                 let name = self.key.names.known(text("name")).to_owned();
                 deltas.push(Delta::Call { number, id: text("id").to_owned(), name });
                 let whole = whole_input(block);
-                self.block = Block::Call { number, empty: whole.is_none() };
+                let empty = whole.is_none();
                 deltas.extend(whole.map(|whole| Delta::Arguments(number, whole)));
+                return Block::Call { number, empty };
             }
-            _ => self.block = Block::Skipped,
+            _ => return Block::Skipped,
         }
+        Block::Plain
     }
 
-    fn more(&mut self, delta: &Value, deltas: &mut Vec<Delta>) {
+    fn more(
+        &mut self,
+        at: Option<u64>,
+        delta: &Value,
+        deltas: &mut Vec<Delta>,
+    ) -> Result<(), Garbled> {
         let text = |name: &str| {
             let text = delta.get(name).and_then(Value::as_str).unwrap_or_default();
             (!text.is_empty()).then(|| text.to_owned())
@@ -86,29 +112,49 @@ impl Heard {
             "text_delta" => deltas.extend(text("text").map(Delta::Text)),
             "thinking_delta" => deltas.extend(text("thinking").map(Delta::Thought)),
             "signature_delta" => deltas.extend(text("signature").map(Delta::Signature)),
-            "input_json_delta" => match (&mut self.block, text("partial_json")) {
-                (Block::Json, Some(more)) => deltas.push(Delta::Text(more)),
-                (Block::Call { number, empty }, Some(more)) => {
-                    *empty = false;
-                    deltas.push(Delta::Arguments(*number, more));
+            "input_json_delta" => {
+                let Some(more) = text("partial_json") else { return Ok(()) };
+                // The call they belong to is lost, or they are lost to it.
+                let is_other = |open: Option<u64>| open.is_some() && at.is_some() && open != at;
+                match &mut self.open {
+                    None => return Err(garbled(at, "has arguments and is not open")),
+                    Some((open, _)) if is_other(*open) => {
+                        return Err(garbled(at, "has arguments and is not open"));
+                    }
+                    Some((_, Block::Json)) => deltas.push(Delta::Text(more)),
+                    Some((_, Block::Call { number, empty })) => {
+                        *empty = false;
+                        deltas.push(Delta::Arguments(*number, more));
+                    }
+                    Some((_, Block::Plain | Block::Skipped)) => {}
                 }
-                (Block::Plain | Block::Skipped, _) | (_, None) => {}
-            },
+            }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Ends a block. One that ended before may end again, but not one that never began: what it
+    /// was is lost.
+    fn ended(&mut self, at: Option<u64>, deltas: &mut Vec<Delta>) -> Result<(), Garbled> {
+        if at.is_some() && at > self.last {
+            return Err(garbled(at, "ends and never began"));
+        }
+        self.closed(deltas);
+        Ok(())
     }
 
     fn closed(&mut self, deltas: &mut Vec<Delta>) {
-        if let Block::Call { number, empty: true } = self.block {
+        if let Some((_, Block::Call { number, empty: true })) = self.open.take() {
             deltas.push(Delta::Arguments(number, "{}".to_owned()));
         }
-        self.block = Block::Plain;
     }
 
     /// Reads the stop reason, where there is one; it comes with the last count of tokens.
     fn stop(&mut self, says: &Value, deltas: &mut Vec<Delta>) {
         let text = |name: &str| says.get(name).and_then(Value::as_str);
         let Some(reason) = text("stop_reason") else { return };
+        self.closed(deltas);
         if !std::mem::replace(&mut self.stopped, true) {
             let stop = stop_of(reason, text("stop_sequence"));
             deltas.push(Delta::Stop(answer::settled(stop, &self.key, self.calls > 0)));
@@ -123,6 +169,11 @@ impl Heard {
             self.counted |= self.usage.merge_anthropic(usage.to_string().as_bytes());
         }
     }
+}
+
+fn garbled(at: Option<u64>, why: &str) -> Garbled {
+    let at = at.map_or_else(String::new, |at| format!(" {at}"));
+    Garbled(format!("content block{at} {why}"))
 }
 
 /// The input of a call that came whole with its block, as compatible servers send it.
@@ -144,6 +195,7 @@ impl Listener for Heard {
         let json: Value =
             serde_json::from_slice(&data).map_err(|error| Garbled(error.to_string()))?;
         let none = Value::Null;
+        let at = json.get("index").and_then(Value::as_u64);
         match json.get("type").and_then(Value::as_str).unwrap_or_default() {
             "message_start" => {
                 // What the client has read cannot be taken back.
@@ -157,16 +209,18 @@ impl Listener for Heard {
                 // A turn that only hands on calls from running code comes whole in its beginning.
                 let blocks = message.get("content").and_then(Value::as_array);
                 for block in blocks.into_iter().flatten() {
-                    self.opened(block, &mut deltas);
+                    self.opened(None, block, &mut deltas)?;
                     self.closed(&mut deltas);
                 }
                 self.stop(message, &mut deltas);
             }
             "content_block_start" => {
-                self.opened(json.get("content_block").unwrap_or(&none), &mut deltas);
+                self.opened(at, json.get("content_block").unwrap_or(&none), &mut deltas)?;
             }
-            "content_block_delta" => self.more(json.get("delta").unwrap_or(&none), &mut deltas),
-            "content_block_stop" => self.closed(&mut deltas),
+            "content_block_delta" => {
+                self.more(at, json.get("delta").unwrap_or(&none), &mut deltas)?;
+            }
+            "content_block_stop" => self.ended(at, &mut deltas)?,
             "message_delta" => {
                 self.count(json.get("usage"));
                 self.stop(json.get("delta").unwrap_or(&none), &mut deltas);
@@ -262,24 +316,34 @@ impl Said {
 
     fn start_call(&mut self, call: &Waiting, out: &mut BytesMut) {
         let block = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
-        self.start(Open::Call { number: call.number, so_far: String::new() }, &block, out);
+        let so_far = call.arguments.clone();
+        self.start(Open::Call { number: call.number, so_far }, &block, out);
         if !call.arguments.is_empty() {
-            self.arguments(call.number, &call.arguments, out);
+            self.more_arguments(&call.arguments, out);
         }
     }
 
-    fn arguments(&mut self, number: usize, more: &str, out: &mut BytesMut) {
+    /// A block that is closed cannot be said on, and a shorter call must not look whole.
+    fn arguments(&mut self, number: usize, more: &str, out: &mut BytesMut) -> Result<(), Garbled> {
         match &mut self.open {
             Some(Open::Call { number: open, so_far }) if *open == number => {
                 so_far.push_str(more);
-                self.more(&json!({"type": "input_json_delta", "partial_json": more}), out);
+                self.more_arguments(more, out);
             }
-            _ => {
-                if let Some(call) = self.waiting.iter_mut().find(|call| call.number == number) {
-                    call.arguments.push_str(more);
+            _ => match self.waiting.iter_mut().find(|call| call.number == number) {
+                Some(call) => call.arguments.push_str(more),
+                None if more.trim().is_empty() => {}
+                None => {
+                    let why = format!("tool call {number} goes on behind its end");
+                    return Err(Garbled(why));
                 }
-            }
+            },
         }
+        Ok(())
+    }
+
+    fn more_arguments(&self, more: &str, out: &mut BytesMut) {
+        self.more(&json!({"type": "input_json_delta", "partial_json": more}), out);
     }
 
     fn flush(&mut self, out: &mut BytesMut) {
@@ -306,7 +370,7 @@ impl Speaker for Said {
         Bytes::from(answer::write(&answer, &self.model).to_string())
     }
 
-    fn delta(&mut self, delta: Delta, out: &mut BytesMut) {
+    fn delta(&mut self, delta: Delta, out: &mut BytesMut) -> Result<(), Garbled> {
         let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
         match delta {
             Delta::Start(theirs) => {
@@ -347,7 +411,7 @@ impl Speaker for Said {
             Delta::Call { number, id, name } => {
                 self.call(Waiting { number, id, name, arguments: String::new() }, out);
             }
-            Delta::Arguments(number, more) => self.arguments(number, &more, out),
+            Delta::Arguments(number, more) => self.arguments(number, &more, out)?,
             Delta::Stop(stop) => self.stop = stop,
             Delta::Usage(usage) => self.usage = usage,
             Delta::Fault(fault) => {
@@ -356,6 +420,7 @@ impl Speaker for Said {
                 out.extend_from_slice(&fault.event(Dialect::Anthropic));
             }
         }
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
@@ -502,6 +567,61 @@ mod tests {
         bridge.event(format!("data: {}\n\n", start()).as_bytes(), &mut out).unwrap();
         assert!(bridge.finish(&mut out).is_err());
         assert!(bridge.event(format!("data: {}\n\n", start()).as_bytes(), &mut out).is_err());
+    }
+
+    /// The reason why one of these events is refused.
+    #[track_caller]
+    fn refused<L: Listener, S: Speaker>(mut bridge: Bridge<L, S>, data: &[Value], why: &str) {
+        let mut out = BytesMut::new();
+        let told = data
+            .iter()
+            .find_map(|data| bridge.event(format!("data: {data}\n\n").as_bytes(), &mut out).err());
+        let told = told.map(|garbled| garbled.to_string()).unwrap_or_default();
+        assert!(told.contains(why), "{told}");
+    }
+
+    #[test]
+    fn a_call_of_which_an_event_is_lost_is_refused() {
+        let block = json!({"type": "tool_use", "id": "t", "name": "f", "input": {}});
+        let begin =
+            |at: u8| json!({"type": "content_block_start", "index": at, "content_block": block});
+        let delta = json!({"type": "input_json_delta", "partial_json": "{\"a\":1}"});
+        let more = |at: u8| json!({"type": "content_block_delta", "index": at, "delta": delta});
+        let stop = |at: u8| json!({"type": "content_block_stop", "index": at});
+        let check = |events: &[Value], why| refused(to_chat(Key::default(), false), events, why);
+        check(&[start(), more(0)], "block 0 has arguments and is not open");
+        check(&[start(), begin(0), stop(0), more(1)], "block 1 has arguments and is not open");
+        check(&[start(), begin(0), more(1)], "block 1 has arguments and is not open");
+        check(&[start(), begin(0), stop(0), stop(1)], "block 1 ends and never began");
+        check(&[start(), begin(0), begin(0)], "block 0 began twice");
+    }
+
+    #[test]
+    fn a_block_ends_where_the_next_begins_or_the_message_does() {
+        let block = |id: &str| json!({"type": "tool_use", "id": id, "name": "f", "input": {}});
+        let begin = |at: u8| json!({"type": "content_block_start", "index": at, "content_block": block("t")});
+        let events = [start(), begin(0), begin(1), end("tool_use")];
+        let got = through(to_chat(Key::default(), false), &events);
+        let arguments: String = got
+            .iter()
+            .filter_map(|chunk| {
+                chunk["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str()
+            })
+            .collect();
+        assert_eq!(arguments, "{}{}");
+    }
+
+    #[test]
+    fn arguments_behind_the_end_of_their_call_are_refused() {
+        let chunk = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
+        let call = |name: Option<&str>, more: &str| {
+            chunk(json!({"tool_calls": [
+                {"index": 0, "id": name, "function": {"name": name, "arguments": more}}]}))
+        };
+        let to_messages = Bridge::new(openai::stream::Heard::default(), Said::new("public"));
+        let words = chunk(json!({"content": "wait"}));
+        let events = [call(Some("a"), "{\"x\""), words, call(None, ":1}")];
+        refused(to_messages, &events, "tool call 0 goes on behind its end");
     }
 
     #[test]

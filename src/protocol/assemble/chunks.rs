@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{add, says_something, set};
+use super::{Garbled, add, says_something, set};
 
 /// What has come so far.
 #[derive(Debug)]
@@ -74,37 +74,37 @@ impl Chunks {
         }
     }
 
-    pub(super) fn whole(mut self) -> Option<Value> {
+    pub(super) fn whole(mut self) -> Result<Option<Value>, Garbled> {
         let is_chat = self.object == "chat.completion";
         let choices = std::mem::take(&mut self.choices);
-        let choices: Vec<Value> =
-            choices.into_iter().map(|(index, choice)| choice.whole(index, is_chat)).collect();
+        let whole = |(index, choice): (u64, Choice)| choice.whole(index, is_chat);
+        let choices: Vec<Value> = choices.into_iter().map(whole).collect::<Result<_, _>>()?;
         if choices.is_empty() {
-            return None;
+            return Ok(None);
         }
         let usage = self.fields.remove("usage");
         self.fields.insert("choices".to_owned(), choices.into());
         if let Some(usage) = usage {
             self.fields.insert("usage".to_owned(), usage);
         }
-        Some(self.fields.into())
+        Ok(Some(self.fields.into()))
     }
 }
 
 impl Choice {
-    fn whole(mut self, index: u64, is_chat: bool) -> Value {
+    fn whole(mut self, index: u64, is_chat: bool) -> Result<Value, Garbled> {
         let mut whole = Map::new();
         whole.insert("index".to_owned(), index.into());
         if is_chat {
-            whole.insert("message".to_owned(), message(self.message));
+            whole.insert("message".to_owned(), message(self.message)?);
         }
         whole.append(&mut self.fields);
-        whole.into()
+        Ok(whole.into())
     }
 }
 
 /// A message has a role and a content, and its tool calls have no index.
-fn message(mut pieces: Map<String, Value>) -> Value {
+fn message(mut pieces: Map<String, Value>) -> Result<Value, Garbled> {
     let mut message = Map::new();
     let role = pieces.remove("role").filter(says_something);
     message.insert("role".to_owned(), role.unwrap_or_else(|| "assistant".into()));
@@ -113,6 +113,10 @@ fn message(mut pieces: Map<String, Value>) -> Value {
     let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
     for call in calls.into_iter().flatten().filter_map(Value::as_object_mut) {
         call.shift_remove("index");
+        // Its beginning is lost: nobody could tell what is called.
+        if call.get("function").is_some_and(|it| it.get("name").is_none_or(Value::is_null)) {
+            return Err(Garbled("a tool call names no function".to_owned()));
+        }
     }
-    message.into()
+    Ok(message.into())
 }

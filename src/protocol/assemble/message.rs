@@ -25,18 +25,26 @@ impl Message {
         let at = event.remove("index").and_then(|index| index.as_u64()).unwrap_or(0);
         let kind = event.remove("type");
         match kind.as_ref().and_then(Value::as_str).unwrap_or_default() {
-            "message_start" => self.fields = part(&mut event, "message"),
+            "message_start" => {
+                // The pieces of two answers do not make one.
+                let before = std::mem::replace(&mut self.fields, part(&mut event, "message"));
+                if !before.is_empty() {
+                    return Err(Garbled("the message began twice".to_owned()));
+                }
+            }
             "content_block_start" => {
                 let fields = part(&mut event, "content_block");
-                self.blocks.insert(at, Block { fields, input: String::new() });
+                let block = Block { fields, input: String::new() };
+                if self.blocks.insert(at, block).is_some() {
+                    return Err(garbled(at, "began twice"));
+                }
             }
             "content_block_delta" => {
                 let delta = part(&mut event, "delta");
                 self.blocks.get_mut(&at).ok_or_else(|| garbled(at, "never began"))?.add(delta);
             }
             "content_block_stop" => {
-                let block = self.blocks.get_mut(&at).ok_or_else(|| garbled(at, "never began"))?;
-                block.end().map_err(|why| garbled(at, &format!("has no whole input: {why}")))?;
+                self.blocks.get_mut(&at).ok_or_else(|| garbled(at, "never began"))?.end(at)?;
             }
             "message_delta" => {
                 let mut delta = part(&mut event, "delta");
@@ -51,13 +59,17 @@ impl Message {
         Ok(())
     }
 
-    pub(super) fn whole(mut self) -> Option<Value> {
+    pub(super) fn whole(mut self) -> Result<Option<Value>, Garbled> {
         if self.fields.is_empty() {
-            return None;
+            return Ok(None);
+        }
+        // Some servers leave the end of a block unsaid.
+        for (at, block) in &mut self.blocks {
+            block.end(*at)?;
         }
         let blocks: Vec<Value> = self.blocks.into_values().map(|it| it.fields.into()).collect();
         self.fields.insert("content".to_owned(), blocks.into());
-        Some(self.fields.into())
+        Ok(Some(self.fields.into()))
     }
 }
 
@@ -76,9 +88,10 @@ impl Block {
         }
     }
 
-    fn end(&mut self) -> serde_json::Result<()> {
+    fn end(&mut self, at: u64) -> Result<(), Garbled> {
         if !self.input.is_empty() {
-            let input = serde_json::from_str(&std::mem::take(&mut self.input))?;
+            let input = serde_json::from_str(&std::mem::take(&mut self.input))
+                .map_err(|why| garbled(at, &format!("has no whole input: {why}")))?;
             self.fields.insert("input".to_owned(), input);
         }
         Ok(())

@@ -67,8 +67,8 @@ impl Assembly {
     /// The answer as the provider would have sent it in one piece.
     pub fn whole(self) -> Result<Bytes, Garbled> {
         let whole = match self.0 {
-            Kind::Chunks(chunks) => chunks.whole(),
-            Kind::Message(message) => message.whole(),
+            Kind::Chunks(chunks) => chunks.whole()?,
+            Kind::Message(message) => message.whole()?,
             Kind::Response(whole) => whole,
         };
         whole
@@ -460,6 +460,22 @@ mod tests {
     }
 
     #[test]
+    fn a_block_whose_end_is_unsaid_keeps_its_input() {
+        let block = json!({ "type": "tool_use", "id": "t", "name": "f", "input": {} });
+        let delta = json!({ "type": "input_json_delta", "partial_json": "{\"a\":1}" });
+        check(
+            Endpoint::Messages,
+            &[
+                json!({ "type": "message_start", "message": { "id": "m" } }),
+                json!({ "type": "content_block_start", "index": 0, "content_block": block }),
+                json!({ "type": "content_block_delta", "index": 0, "delta": delta }),
+            ],
+            &json!({ "id": "m", "content": [
+                { "type": "tool_use", "id": "t", "name": "f", "input": { "a": 1 } }] }),
+        );
+    }
+
+    #[test]
     fn what_is_no_answer_is_garbled() {
         let garbled = |endpoint, events: &[&str]| {
             let mut assembly = Assembly::new(endpoint).unwrap();
@@ -481,6 +497,13 @@ mod tests {
             r#"{"type":"content_block_stop","index":0}"#,
         ];
         assert!(garbled(Endpoint::Messages, &broken).contains("content block 0"));
+        let call =
+            r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}"#;
+        assert!(garbled(Endpoint::ChatCompletions, &[call]).contains("names no function"));
+        let begin = r#"{"type":"message_start","message":{"id":"m"}}"#;
+        assert!(garbled(Endpoint::Messages, &[begin, begin]).contains("began twice"));
+        let block = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text"}}"#;
+        assert!(garbled(Endpoint::Messages, &[begin, block, block]).contains("began twice"));
         assert!(Assembly::new(Endpoint::Embeddings).is_none());
     }
 }

@@ -160,7 +160,7 @@ impl Speaker for Said {
         Bytes::from(answer::write(answer, &self.model, self.created).to_string())
     }
 
-    fn delta(&mut self, delta: Delta, out: &mut BytesMut) {
+    fn delta(&mut self, delta: Delta, out: &mut BytesMut) -> Result<(), Garbled> {
         let thinking = |text: &str, seal: &str| json!([{"type": "thinking", "thinking": text, "signature": seal}]);
         let said = match delta {
             Delta::Start(theirs) => {
@@ -188,18 +188,19 @@ impl Speaker for Said {
             }]}),
             Delta::Stop(stop) => {
                 self.chunk(&json!({}), Some(finish_reason(&stop)), out);
-                return;
+                return Ok(());
             }
             Delta::Usage(usage) => {
                 self.usage = Some(usage);
-                return;
+                return Ok(());
             }
             Delta::Fault(fault) => {
                 out.extend_from_slice(&fault.event(crate::protocol::Dialect::OpenAi));
-                return;
+                return Ok(());
             }
         };
         self.chunk(&said, None, out);
+        Ok(())
     }
 
     fn finish(&mut self, out: &mut BytesMut) {

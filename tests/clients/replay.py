@@ -333,8 +333,6 @@ def judge_broken(case: Case, caller: Caller) -> None:
         got = caller.call(case)
     except (openai.APIError, anthropic.APIError, Ended):
         return
-    except ValueError:
-        return  # half an event: the SDK cannot read it, and says so
     except Exception as e:  # noqa: BLE001: whatever else the SDK trips over is a finding
         case.trouble.append(f"{type(e).__name__}: {e}")
         return

@@ -135,9 +135,9 @@ impl Heard {
     }
 
     /// Ends a block. One that ended before may end again, but not one that never began: what it
-    /// was is lost.
+    /// was is lost. Before the message begins, nothing of it can be.
     fn ended(&mut self, at: Option<u64>, deltas: &mut Vec<Delta>) -> Result<(), Garbled> {
-        if at.is_some() && at > self.last {
+        if self.started && at.is_some() && at > self.last {
             return Err(garbled(at, "ends and never began"));
         }
         self.closed(deltas);

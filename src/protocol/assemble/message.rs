@@ -43,6 +43,8 @@ impl Message {
                 let delta = part(&mut event, "delta");
                 self.blocks.get_mut(&at).ok_or_else(|| garbled(at, "never began"))?.add(delta);
             }
+            // Before the message begins, nothing of it can end.
+            "content_block_stop" if self.fields.is_empty() => {}
             "content_block_stop" => {
                 self.blocks.get_mut(&at).ok_or_else(|| garbled(at, "never began"))?.end(at)?;
             }

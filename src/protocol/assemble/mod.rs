@@ -446,6 +446,17 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_before_a_message_is_no_part_of_it() {
+        let message = json!({ "id": "m", "type": "message", "content": [] });
+        let events = [
+            json!({ "type": "content_block_stop", "index": 0 }),
+            json!({ "type": "message_start", "message": message }),
+            json!({ "type": "message_stop" }),
+        ];
+        check(Endpoint::Messages, &events, &message);
+    }
+
+    #[test]
     fn responses_end_with_the_whole() {
         let response = json!({ "id": "r", "status": "completed", "output": [] });
         check(
@@ -492,6 +503,7 @@ mod tests {
         let late = r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta"}}"#;
         assert!(garbled(Endpoint::Messages, &[late]).contains("content block 4"));
         let broken = [
+            r#"{"type":"message_start","message":{"id":"m"}}"#,
             r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use"}}"#,
             r#"{"type":"content_block_delta","index":0,"delta":{"partial_json":"{\"a"}}"#,
             r#"{"type":"content_block_stop","index":0}"#,

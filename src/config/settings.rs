@@ -60,6 +60,11 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// `body_timeout`: how long the body of a request may take; 60 s by default.
     pub body_timeout: Duration,
+    /// `max_queued_requests`: how many requests wait where all deployments of a model group are at
+    /// their `max_parallel_requests`; 100 by default, and 0 is none.
+    pub max_queued_requests: u32,
+    /// `queue_timeout`: how long each of them waits; 10 s by default, and 0 is not at all.
+    pub queue_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -70,6 +75,8 @@ impl Default for Limits {
             max_headers: 100,
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            max_queued_requests: 100,
+            queue_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -106,6 +113,8 @@ static LIMITS: Section = Section(&[
     ("max_body_bytes", Acted),
     ("max_header_bytes", Acted),
     ("max_headers", Acted),
+    ("max_queued_requests", Acted),
+    ("queue_timeout", Acted),
 ]);
 
 static LOG: Section = Section(&[("format", Acted), ("level", Acted)]);
@@ -167,8 +176,19 @@ fn limits(field: &Cursor<'_>, megabytes: &Cursor<'_>) -> Limits {
         max_headers: size("max_headers").unwrap_or(usual.max_headers),
         head_timeout: time("head_timeout").unwrap_or(usual.head_timeout),
         body_timeout: time("body_timeout").unwrap_or(usual.body_timeout),
+        max_queued_requests: (field.get("max_queued_requests").count())
+            .unwrap_or(usual.max_queued_requests),
+        queue_timeout: bounded(&field.get("queue_timeout")).unwrap_or(usual.queue_timeout),
     }
 }
+
+/// A wait that ends while somebody may still be there.
+fn bounded(field: &Cursor<'_>) -> Option<Duration> {
+    let time = field.duration()?;
+    if time > HOUR { field.expected("an hour at most", field.value) } else { Some(time) }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A limit that lets something through: with none at all every request would be refused.
 fn some<T: Default + PartialEq>(field: &Cursor<'_>, limit: Option<T>) -> Option<T> {

@@ -23,7 +23,7 @@ use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, T
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
 use crate::routing::{Kind, Launch, Shape, table::fill};
-use crate::stats::{Failed, InFlight, Row, Trial};
+use crate::stats::{Failed, InFlight, Row, Seat, Trial};
 use crate::upstream::Answer;
 
 /// A whole answer.
@@ -172,16 +172,16 @@ pub(super) struct Finished {
 }
 
 impl Job<'_> {
-    /// Makes the call. On success the deployment's success is counted; on failure its failure,
-    /// which may begin a cooldown.
+    /// Makes the call, in the seat that was kept for it if there is one. On success the
+    /// deployment's success is counted; on failure its failure, which may begin a cooldown.
     ///
     /// Cancel safety: dropping the future ends the call at the wire.
-    pub(super) async fn run(self, launch: Launch<'_>) -> Finished {
+    pub(super) async fn run(self, launch: Launch<'_>, seat: Option<Seat>) -> Finished {
         let at = launch.member.deployment;
-        self.at(at).call(launch).await
+        self.at(at).call(launch, seat).await
     }
 
-    async fn call(self, launch: Launch<'_>) -> Finished {
+    async fn call(self, launch: Launch<'_>, seat: Option<Seat>) -> Finished {
         let at = launch.member.deployment;
         let (Some(deployment), Some(row)) = (self.live.deployment(at), self.live.rows.get(at))
         else {
@@ -197,7 +197,7 @@ impl Job<'_> {
         let served = Served {
             deployment: at,
             name: quoted(self.call, launch.name),
-            in_flight: row.enter(launch.prompt_tokens, since),
+            in_flight: row.enter(seat, launch.prompt_tokens, since),
             since,
             first_token: None,
             prompt: Prompt::of(self.call),

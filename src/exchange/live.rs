@@ -22,6 +22,10 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// The longest answer that is not streamed; 64 MiB by default.
     pub max_answer_bytes: u64,
+    /// How many requests wait for a seat of one model group; 100 by default.
+    pub max_queued_requests: u32,
+    /// How long a request waits for one; 10 s by default, and zero is not at all.
+    pub queue_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -31,6 +35,8 @@ impl Default for Limits {
             max_body_bytes: 32 * 1024 * 1024,
             body_timeout: Duration::from_secs(60),
             max_answer_bytes: 64 * 1024 * 1024,
+            max_queued_requests: 100,
+            queue_timeout: Duration::from_secs(10),
         }
     }
 }

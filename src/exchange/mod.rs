@@ -15,6 +15,7 @@ mod lessons;
 mod live;
 mod mock;
 mod model_list;
+mod queue;
 mod race;
 mod reject;
 mod relay;

@@ -2,12 +2,13 @@
 //! Holds no policy of its own.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
 use super::live::Live;
 use super::mock;
+use super::queue::{Full, Waiting};
 use super::reject::{Rejection, Say};
 use super::tries::{Notes, Tries};
 use super::{gather, hedging};
@@ -42,20 +43,29 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
     };
     let mut tries = Tries::new(job, notes);
     let mut lost = Lost::default();
+    let mut waiting = Waiting::default();
     loop {
         let (now, entropy) = (time::now(), fastrand::u64(..));
         match attempts.poll(now, entropy, &live.rows) {
             Action::Fail(verdict) => {
                 tries.note_hedge(attempts.hedged(), None);
-                return Err(reject(verdict, lost, call, live, &target).into());
+                return Err(reject(verdict, lost, &waiting, job, &target).into());
             }
             Action::Late(late) => {
                 attempts.permit(hedging::permit(live, call, job.shape, &late, (now, entropy)));
             }
             Action::Launch(launch) => {
                 hedging::fill(live, &launch, job.shape);
-                tries.start(launch);
+                let seat = waiting.leave(live, launch.member.deployment);
+                tries.start(launch, seat);
             }
+            Action::Queue(busy) => match Box::pin(waiting.wait(live, &busy)).await {
+                Err(Full) => attempts.turn_away(),
+                Ok(seat) => {
+                    tries.note_queued();
+                    attempts.offer(seat);
+                }
+            },
             Action::Wait(until) => {
                 let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
@@ -117,6 +127,8 @@ pub(super) fn shape(call: &Call, live: &Live) -> Shape {
 
 fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
     let wishes = &job.call.wishes;
+    let limits = &job.live.limits;
+    let may_queue = limits.max_queued_requests > 0;
     Ask {
         target,
         tags: &wishes.tags,
@@ -133,6 +145,7 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
             .total_timeout
             .or(job.live.routes.settings().total_timeout)
             .map(|total| opened + total),
+        queue_timeout: if may_queue { limits.queue_timeout } else { Duration::ZERO },
         is_carried: job.carried.is_some(),
     }
 }
@@ -168,11 +181,20 @@ impl Lost {
     }
 }
 
-fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resolved) -> Rejection {
+fn reject(
+    verdict: Verdict,
+    lost: Lost,
+    waiting: &Waiting,
+    job: Job<'_>,
+    target: &Resolved,
+) -> Rejection {
+    let Job { live, call, .. } = job;
     let group = live.routes.group(target.group).map_or("", |group| &group.name);
     let path = Path { failed: lost.failed, ..Path::default() };
     match verdict {
-        Verdict::NoCandidate(NoCandidate::AllBusy) => Rejection::all_busy(group),
+        Verdict::NoCandidate(NoCandidate::AllBusy) => {
+            Rejection::all_busy(group, waiting, &live.limits)
+        }
         Verdict::NoCandidate(NoCandidate::AllLimited(exceeded)) => {
             Rejection::all_limited(group, &exceeded, live, time::now())
         }

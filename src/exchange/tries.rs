@@ -17,6 +17,7 @@ use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::routing::table::fill;
 use crate::routing::{Hedged, Launch, Role, Shape};
+use crate::stats::Seat;
 
 /// The tries that run. Dropping it ends them at the wire.
 pub(super) struct Tries<'a> {
@@ -25,6 +26,8 @@ pub(super) struct Tries<'a> {
     running: SmallVec<[Running<'a>; 2]>,
     /// Since when one runs without a break.
     since: Option<Instant>,
+    /// Since when the request waits for a seat.
+    queued: Option<Instant>,
     /// The hedge that was made last, and who was late.
     hedge: Option<(DeploymentIx, DeploymentIx)>,
 }
@@ -61,11 +64,12 @@ type Calling<'a> = Pin<Box<dyn Future<Output = Finished> + Send + 'a>>;
 
 impl<'a> Tries<'a> {
     pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
-        Self { job, notes, running: SmallVec::new(), since: None, hedge: None }
+        Self { job, notes, running: SmallVec::new(), since: None, queued: None, hedge: None }
     }
 
-    /// Starts a try.
-    pub(super) fn start(&mut self, launch: Launch<'a>) {
+    /// Starts a try, in the seat that was kept for it.
+    pub(super) fn start(&mut self, launch: Launch<'a>, seat: Option<Seat>) {
+        self.note_seated();
         let record = &mut *self.notes.record;
         record.tries += 1;
         if launch.fallbacks > record.fallbacks {
@@ -83,7 +87,7 @@ impl<'a> Tries<'a> {
         let (job, since) = (self.job, time::now());
         self.since.get_or_insert(since);
         let waits = Some(job.at(launch.member.deployment).shape);
-        let future = Box::pin(job.run(launch.clone()));
+        let future = Box::pin(job.run(launch.clone(), seat));
         self.running.push(Running { launch, since, waits, future });
     }
 
@@ -147,6 +151,18 @@ impl<'a> Tries<'a> {
         let ids = (live.deployment(first), live.deployment(second));
         if let (Some(hedges), (Some(first), Some(second))) = (group, ids) {
             hedges.ended(&first.id, &second.id, record.hedge == Some("won"), time::now());
+        }
+    }
+
+    /// Notes that the request waits for a seat from now on, if it does not already.
+    pub(super) fn note_queued(&mut self) {
+        self.queued.get_or_insert_with(time::now);
+    }
+
+    /// Notes how long it has waited for a seat, if it did.
+    fn note_seated(&mut self) {
+        if let Some(since) = self.queued.take() {
+            *self.notes.record.queued.get_or_insert_default() += super::since(since);
         }
     }
 
@@ -217,6 +233,7 @@ impl<'a> Tries<'a> {
 impl Drop for Tries<'_> {
     fn drop(&mut self) {
         self.end_all(self.notes.rest);
+        self.note_seated();
     }
 }
 

@@ -18,7 +18,9 @@ pub mod strategy;
 pub mod table;
 pub mod view;
 
-pub use attempts::{Action, Ask, Attempts, Hedged, Late, Launch, Outcome, Role, TryId, Verdict};
+pub use attempts::{
+    Action, Ask, Attempts, Busy, Hedged, Late, Launch, Outcome, Role, TryId, Verdict,
+};
 pub use budget::Budget;
 pub use limit::{Exceeded, Limit};
 pub use pick::NoCandidate;

@@ -64,6 +64,8 @@ impl Telemetry {
     fn set(&self, scrape: &Scrape) {
         let by_id: HashMap<_, _> = scrape.deployments.iter().map(|row| (&*row.id, row)).collect();
         self.meters.set_deployments(|id| by_id.get(id).copied());
+        let queued: HashMap<_, _> = scrape.queued.iter().map(|(name, it)| (&**name, *it)).collect();
+        self.meters.set_queued(|group| queued.get(group).copied().unwrap_or_default());
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
@@ -111,6 +113,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Scrape {
     /// The deployments of the configuration that is served.
     pub deployments: Vec<Running>,
+    /// How many requests wait for a seat, by model group.
+    pub queued: Vec<(Box<str>, u32)>,
     /// Requests being served.
     pub requests_in_flight: u32,
     /// Connections to providers that are open.
@@ -205,6 +209,8 @@ mod tests {
                 r#"pillion_tries_total{deployment="west",outcome="rate_limit"} 1"#,
                 r#"pillion_cooldowns_total{deployment="west",class="rate_limit"} 1"#,
                 r#"pillion_retries_total{model_group="smart"} 1"#,
+                r#"pillion_queue_wait_seconds_sum{model_group="smart"} 0.03"#,
+                r#"pillion_requests_shed_total{reason="queue_timeout"} 1"#,
                 r#"pillion_fallbacks_total{model_group="smart"} 0"#,
             ],
         );
@@ -282,6 +288,7 @@ mod tests {
         let deployments = vec![busy];
         let (requests_in_flight, connections_open, connections_opened) = (5, 6, 7);
         let scrape = Scrape {
+            queued: vec![("smart".into(), 3)],
             deployments,
             requests_in_flight,
             connections_open,
@@ -301,6 +308,7 @@ mod tests {
                 r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
                 r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
+                r#"pillion_requests_queued{model_group="smart"} 3"#,
                 r"pillion_upstream_connections_open 6",
                 r"pillion_upstream_connections_opened_total 7",
                 r"pillion_lessons_dropped_total 8",
@@ -313,6 +321,7 @@ mod tests {
         let text = telemetry.render(&Scrape::default());
         let west = [
             r#"pillion_tries_in_flight{deployment="west"} 0"#,
+            r#"pillion_requests_queued{model_group="smart"} 0"#,
             r#"pillion_deployment_cooldown_state{deployment="west",state="open"} 0"#,
             r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
         ];

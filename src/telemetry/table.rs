@@ -59,10 +59,13 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 31] = [
+pub const TABLE: [&Row; 34] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
+    &QUEUED,
+    &QUEUE_WAIT,
+    &SHED,
     &FIRST_TOKEN,
     &TOKENS,
     &COST,
@@ -109,6 +112,27 @@ pub(super) const REQUEST_DURATION: Row = Row::new(
 
 pub(super) const REQUESTS_IN_FLIGHT: Row =
     Row::new("pillion_requests_in_flight", Kind::Gauge, &[], "Requests being served now.");
+
+pub(super) const QUEUED: Row = Row::new(
+    "pillion_requests_queued",
+    Kind::Gauge,
+    &["model_group"],
+    "Requests that wait now because all deployments of the group are at their max_parallel_requests.",
+);
+
+pub(super) const QUEUE_WAIT: Row = Row::new(
+    "pillion_queue_wait_seconds",
+    Kind::Histogram,
+    &["model_group"],
+    "How long requests waited for that, served or not; those that did not wait are not counted.",
+);
+
+pub(super) const SHED: Row = Row::new(
+    "pillion_requests_shed_total",
+    Kind::Counter,
+    &["reason"],
+    "Requests turned away for want of room, by what was used up (queue_full, queue_timeout).",
+);
 
 pub(super) const FIRST_TOKEN: Row = Row::new(
     "pillion_first_token_seconds",

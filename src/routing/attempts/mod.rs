@@ -1,10 +1,11 @@
 //! The tries of one request: retries within a group, hedges beside a late try, then fallbacks to
-//! other groups.
+//! other groups, and a wait where all of them are busy.
 //!
 //! A machine without IO. Tell it what became of a try with [`Attempts::on`], ask it what to do
 //! with [`Attempts::poll`]. It always ends: every group is asked a bounded number of times, and
 //! every group at most once.
 
+mod busy;
 mod fallback;
 mod retry;
 mod second;
@@ -19,6 +20,8 @@ use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
 use super::view::View;
 use crate::lexicon::{DeploymentIx, Failure, Substitute, Tokens};
+pub use busy::Busy;
+use busy::Line;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,8 @@ pub struct Ask<'a> {
     pub hedge: Option<Mode>,
     /// When all its tries must be over; `None` where only each of them has a limit.
     pub deadline: Option<Instant>,
+    /// How long it waits for a seat where everybody is busy; zero is not at all.
+    pub queue_timeout: Duration,
     /// Whether a try's time is that of a whole answer though it comes as a stream.
     pub is_carried: bool,
 }
@@ -67,6 +72,7 @@ impl<'a> Ask<'a> {
             stream_timeout: None,
             hedge: None,
             deadline: None,
+            queue_timeout: Duration::ZERO,
             is_carried: false,
         }
     }
@@ -122,6 +128,9 @@ pub enum Action<'a> {
     Late(Late<'a>),
     /// Make a call.
     Launch(Launch<'a>),
+    /// Everybody is busy. Line up for a seat, tell it to [`Attempts::offer`] and ask again; where
+    /// the line is full, tell that to [`Attempts::turn_away`].
+    Queue(Busy<'a>),
     /// Ask again at this moment, not before; `None`: when a try has come to something.
     Wait(Option<Instant>),
 }
@@ -184,14 +193,21 @@ pub struct Attempts<'a> {
     visited: SmallVec<[&'a str; 4]>,
     /// Why the group that was asked for failed.
     original: Option<Verdict>,
+    line: Line<'a>,
+    /// Where a seat is kept for the next pick.
+    held: Option<DeploymentIx>,
     next_id: u32,
     hops: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Everybody was busy, and nobody has waited yet.
+    Busy,
     Over,
     Pick,
+    /// Waits for a seat until this moment.
+    Queued(Instant),
     Running,
     Waiting(Instant),
 }
@@ -217,7 +233,7 @@ enum Hedge<'a> {
 }
 
 /// One group being asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Hop<'a> {
     group: &'a Group,
     name: Option<&'a str>,
@@ -269,6 +285,8 @@ impl<'a> Attempts<'a> {
             queue: Vec::new(),
             visited: SmallVec::from_slice(&[&*group.name]),
             original: None,
+            line: Line::Open,
+            held: None,
             next_id: 0,
             hops: 0,
         })
@@ -282,14 +300,18 @@ impl<'a> Attempts<'a> {
                 Phase::Over => return Action::Fail(self.verdict()),
                 Phase::Running => return self.while_running(now, entropy, view),
                 Phase::Waiting(until) if until > now => return Action::Wait(Some(until)),
-                Phase::Pick | Phase::Waiting(_) => {}
+                Phase::Busy => self.phase = Phase::Queued(self.queue_until(now)),
+                Phase::Pick | Phase::Queued(_) | Phase::Waiting(_) => {}
             }
             match self.pick(now, entropy, view) {
                 Ok(member) if !self.has_time_for(member, now, view) => self.out_of_time(),
                 Ok(member) => {
                     return Action::Launch(self.launch(member, Role::Lead, now, view));
                 }
-                Err(nobody) => self.end_hop(nobody),
+                Err(nobody) => match self.busy(nobody, now) {
+                    Some(busy) => return Action::Queue(busy),
+                    None => self.end_hop(nobody),
+                },
             }
         }
     }
@@ -390,6 +412,7 @@ impl<'a> Attempts<'a> {
             tags: self.ask.tags,
             excluded,
             avoided: &self.hop.avoided,
+            held: self.held,
         }
     }
 
@@ -403,6 +426,7 @@ impl<'a> Attempts<'a> {
         let id = TryId(self.next_id);
         self.next_id += 1;
         self.phase = Phase::Running;
+        self.held = None;
         let timeout = self.timeout(member, now);
         self.hedge = self.due(member, timeout, now, view);
         self.running.push(Running { id, member, since: now });
@@ -508,6 +532,7 @@ mod tests {
                     now = until;
                 }
                 Action::Late(_) => unreachable!("nothing is known about waits"),
+                Action::Queue(_) => unreachable!("nobody has a limit"),
                 Action::Launch(launch) => {
                     let (id, deployment) = (launch.id, launch.member.deployment.0);
                     asked.push(deployment);

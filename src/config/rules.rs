@@ -615,6 +615,16 @@ fn the_sidecar_has_settings_of_its_own() {
     assert_eq!((&*own.log.level, own.log.format), ("debug", super::LogFormat::Text));
     let parts = clean(&settings("general_settings", "max_request_size_mb: 2"));
     assert_eq!(parts.settings.limits.max_body_bytes, 2 << 20);
+    let limits = |more: &str| clean(&format!("{}\n{more}", params(""))).settings.limits;
+    let most = |more: &str| limits(more).max_parallel_requests;
+    assert_eq!(most("general_settings: {global_max_parallel_requests: 7}"), Some(7));
+    assert_eq!(most("general_settings: {global_max_parallel_requests: 0}"), None);
+    let both = "general_settings: {global_max_parallel_requests: 7}\npillion: {limits: {max_parallel_requests: 9}}";
+    assert_eq!(most(both), Some(9));
+    let bytes = |more: &str| limits(more).max_buffered_bytes;
+    assert_eq!(bytes("general_settings: {max_request_size_mb: 500}"), 500 << 20);
+    let small = "pillion: {limits: {max_body_bytes: 10, max_buffered_bytes: 20}}";
+    assert_eq!(bytes(small), 20);
     assert_eq!(clean(&params("")).settings, super::Settings::default());
 }
 
@@ -626,8 +636,10 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
     };
     error("limits: {max_body_bytes: 0}", "pillion.limits.max_body_bytes");
     error("limits: {head_timeout: 0s}", "pillion.limits.head_timeout");
+    error("limits: {max_parallel_requests: 0}", "pillion.limits.max_parallel_requests");
     for (more, path, what) in [
         ("limits: {queue_timeout: 2h}", "pillion.limits.queue_timeout", "an hour at most"),
+        ("limits: {max_buffered_bytes: 1000}", "pillion.limits.max_buffered_bytes", "one body"),
         ("limits: {max_queued_requests: 1.5}", "pillion.limits.max_queued_requests", "whole"),
     ] {
         told(&pillion(more), Severity::Error, Scope::File, path, what);

@@ -8,12 +8,13 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 
+use super::buffered::Hold;
 use super::head::Path;
 use super::lessons;
 use super::live::Live;
 use super::mock;
 use super::race::{Won, shape};
-use super::used::{Prompt, Used};
+use super::used::{LONGEST_KEPT, Prompt, Used};
 use super::{Gateway, Unread, read};
 use crate::account::{Try, TryEnd};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
@@ -31,6 +32,8 @@ use crate::upstream::Answer;
 pub(super) struct Whole {
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The memory it takes.
+    pub hold: Hold,
     /// The fields of the body, as the provider sent it.
     pub fields: Fields,
     pub endpoint: Endpoint,
@@ -88,7 +91,10 @@ pub(super) struct Refusal {
 /// What was said to the failure.
 #[derive(Debug)]
 pub(super) enum RefusalBody {
+    /// Ours, about the provider.
     Ours(Fault),
+    /// Ours, about ourselves: there is no memory for the answer.
+    NoRoom,
     Theirs(Bytes, Dialect),
 }
 
@@ -98,6 +104,15 @@ impl Refusal {
             failure: Failure::new(class, status),
             headers: HeaderMap::new(),
             body: RefusalBody::Ours(Fault::new(Dialect::OpenAi, status, message)),
+        })
+    }
+
+    /// An answer for which there is no memory. The provider is not to blame.
+    pub(super) fn no_room() -> Box<Self> {
+        Box::new(Self {
+            failure: Failure::new(Class::ServiceUnavailable, 503),
+            headers: HeaderMap::new(),
+            body: RefusalBody::NoRoom,
         })
     }
 
@@ -224,6 +239,11 @@ impl Job<'_> {
         launch: &Launch<'_>,
         (since, trial): (Instant, Trial<'_>),
     ) -> Option<TryEnd> {
+        if let Err(refusal) = result
+            && let RefusalBody::NoRoom = refusal.body
+        {
+            return Some(TryEnd::Failed { class: refusal.failure.class, cooled: false });
+        }
         let (now, settings) = (time::now(), self.live.routes.settings());
         let deployment = self.live.deployment(launch.member.deployment)?;
         lessons::of_try(row, self, result, now.saturating_duration_since(since));
@@ -326,7 +346,11 @@ fn quoted(call: &Call, name: Option<&str>) -> Bytes {
     let own = call.fields.span(&call.body, "model").filter(|_| name.is_none());
     own.map_or_else(
         || Bytes::from(serde_json::Value::from(name.unwrap_or(&call.model)).to_string()),
-        |span| call.body.slice(span),
+        // A part of it would keep all of a long body for as long as its stream runs.
+        |span| match call.body.get(span.clone()) {
+            Some(own) if call.body.len() > LONGEST_KEPT => Bytes::copy_from_slice(own),
+            Some(_) | None => call.body.slice(span),
+        },
     )
 }
 
@@ -377,7 +401,9 @@ impl Talk<'_> {
         })?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
-            return Err(refusal(self.deployment, head.status, head.headers, body).await);
+            let mut hold = self.gateway.buffered.hold(self.live.limits.max_buffered_in_all());
+            let body = read(body, LONGEST_ERROR, &mut hold).await.unwrap_or_default();
+            return Err(refusal(self.deployment, head.status, head.headers, body));
         }
         let headers = head.headers;
         if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
@@ -389,7 +415,7 @@ impl Talk<'_> {
             let parts = Opening { headers, translator, usage_is_ours, silence, served, endpoint };
             return open(parts, body, self.deployment).await;
         }
-        let body = self.whole_body(body).await?;
+        let (body, hold) = self.whole_body(body).await?;
         let fields = inspect(self.deployment, endpoint, &headers, &body)?;
         if self.stream {
             let why = "the provider was asked for a stream and answered without one";
@@ -398,17 +424,21 @@ impl Talk<'_> {
         let price = self.live.price(served.deployment);
         let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
         let path = Path::default();
-        let whole = Whole { headers, body, fields, endpoint, translator, used, served, path };
+        let whole = Whole { headers, body, hold, fields, endpoint, translator, used, served, path };
         Ok(Won::Whole(Box::new(whole)))
     }
 
-    async fn whole_body(&self, body: Answer) -> Result<Bytes, Box<Refusal>> {
-        let most = self.live.limits.max_answer_bytes;
-        read(body, most).await.map_err(|unread| match unread {
+    async fn whole_body(&self, body: Answer) -> Result<(Bytes, Hold), Box<Refusal>> {
+        let limits = &self.live.limits;
+        let most = limits.max_answer_bytes;
+        let mut hold = self.gateway.buffered.hold(limits.max_buffered_in_all());
+        let read = read(body, most, &mut hold).await;
+        read.map(|body| (body, hold)).map_err(|unread| match unread {
             Unread::Broken => {
                 let why = "the provider's answer broke off before its end";
                 Refusal::ours(Class::Connection, 502, why)
             }
+            Unread::NoRoom => Refusal::no_room(),
             Unread::TooLong => {
                 let why = format!("the provider's answer is longer than {most} bytes");
                 Refusal::ours(Class::BadGateway, 502, why)
@@ -425,13 +455,12 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// An answer with an error status.
-async fn refusal(
+fn refusal(
     deployment: &Deployment,
     status: StatusCode,
     headers: HeaderMap,
-    body: Answer,
+    body: Bytes,
 ) -> Box<Refusal> {
-    let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
     let mut failure = deployment.adapter.blame(status, &headers, &body, time::unix_now());
     if status.is_redirection() || status.is_informational() {
         failure = Failure::new(Class::BadGateway, 502);

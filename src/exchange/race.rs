@@ -208,7 +208,7 @@ fn reject(
         }
         Verdict::Tried(id, failure) => {
             let refusal = lost.refusals.into_iter().find(|(tried, _)| *tried == id);
-            refused(failure, refusal.map(|(_, refusal)| refusal), call)
+            refused(failure, refusal.map(|(_, refusal)| refusal), job)
         }
     }
     .with_path(path)
@@ -216,7 +216,8 @@ fn reject(
 
 /// The provider's refusal in the client's dialect: as it came where it is in that dialect, else
 /// read and written anew.
-fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection {
+fn refused(failure: Failure, refusal: Option<Refusal>, job: Job<'_>) -> Rejection {
+    let (call, most) = (job.call, job.live.limits.max_buffered_bytes);
     let client = call.endpoint.dialect();
     let Some(refusal) = refusal else {
         let fault = Fault::new(client, failure.status, "the deployment failed");
@@ -224,6 +225,7 @@ fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection
     };
     let say = match refusal.body {
         RefusalBody::Ours(fault) => Say::Read(fault),
+        RefusalBody::NoRoom => return Rejection::no_room(most),
         RefusalBody::Theirs(body, dialect) => {
             let same = (dialect == client).then_some(client);
             let whole = same.and_then(|client| Fault::completed(client, failure.status, &body));

@@ -227,6 +227,21 @@ impl Rejection {
         Self::ours(429, Class::RateLimit, why).shed(shed)
     }
 
+    /// 503: the limit is the sidecar's own, whatever is asked for.
+    pub(super) fn too_many_calls(most: u32) -> Self {
+        let why = format!(
+            "the gateway serves {most} requests already, as many as pillion.limits.max_parallel_requests allows; try again soon, or raise it"
+        );
+        Self::ours(503, Class::ServiceUnavailable, why).shed(Shed::MaxParallelRequests)
+    }
+
+    pub(super) fn no_room(most: u64) -> Self {
+        let why = format!(
+            "the gateway has no memory left for this request: bodies take the {most} bytes that pillion.limits.max_buffered_bytes allows; try again soon, or raise it"
+        );
+        Self::ours(503, Class::ServiceUnavailable, why).shed(Shed::MaxBufferedBytes)
+    }
+
     /// Turned away for want of room, which there may be soon.
     fn shed(self, why: Shed) -> Self {
         Self { retry_after: Some(SOON), shed: Some(why), ..self }

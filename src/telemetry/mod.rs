@@ -68,6 +68,7 @@ impl Telemetry {
         self.meters.set_queued(|group| queued.get(group).copied().unwrap_or_default());
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
+        set(&table::BUFFERED, whole(scrape.buffered_bytes));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
         self.meters.raise(&table::CONNECTIONS_OPENED, &[], scrape.connections_opened);
         self.meters.raise(&table::LESSONS_DROPPED, &[], scrape.lessons_dropped);
@@ -117,6 +118,8 @@ pub struct Scrape {
     pub queued: Vec<(Box<str>, u32)>,
     /// Requests being served.
     pub requests_in_flight: u32,
+    /// Bytes of bodies held in memory.
+    pub buffered_bytes: u64,
     /// Connections to providers that are open.
     pub connections_open: u32,
     /// Connections to providers opened since the start.
@@ -291,6 +294,7 @@ mod tests {
             queued: vec![("smart".into(), 3)],
             deployments,
             requests_in_flight,
+            buffered_bytes: 9,
             connections_open,
             connections_opened,
             lessons_dropped: 8,
@@ -308,6 +312,7 @@ mod tests {
                 r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
                 r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
+                r"pillion_buffered_bytes 9",
                 r#"pillion_requests_queued{model_group="smart"} 3"#,
                 r"pillion_upstream_connections_open 6",
                 r"pillion_upstream_connections_opened_total 7",

@@ -59,13 +59,14 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 34] = [
+pub const TABLE: [&Row; 35] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
     &QUEUED,
     &QUEUE_WAIT,
     &SHED,
+    &BUFFERED,
     &FIRST_TOKEN,
     &TOKENS,
     &COST,
@@ -131,7 +132,14 @@ pub(super) const SHED: Row = Row::new(
     "pillion_requests_shed_total",
     Kind::Counter,
     &["reason"],
-    "Requests turned away for want of room, by what was used up (queue_full, queue_timeout).",
+    "Requests turned away for want of room, by what was used up (max_parallel_requests, max_buffered_bytes, queue_full, queue_timeout).",
+);
+
+pub(super) const BUFFERED: Row = Row::new(
+    "pillion_buffered_bytes",
+    Kind::Gauge,
+    &[],
+    "Memory that bodies take: of requests as long as they may be asked for again, and of answers in one piece.",
 );
 
 pub(super) const FIRST_TOKEN: Row = Row::new(

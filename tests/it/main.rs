@@ -8,6 +8,7 @@ mod hedge;
 mod layers;
 mod learning;
 mod limits;
+mod memory;
 mod overload;
 mod pace;
 mod race;

@@ -271,3 +271,66 @@ async fn no_seat_is_lost_whatever_becomes_of_those_who_wait() {
     assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 200);
     sidecar.stop().await;
 }
+
+fn messages(number: usize) -> String {
+    let body = chat::body("gpt", &format!(",\"max_tokens\":9,\"user\":\"call {number}.\""));
+    let head = "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_the_limit_of_the_sidecar_calls_are_turned_away_before_their_bodies() {
+    let gates = shut(4);
+    let upstream = gated(&gates).await;
+    let deployment = deployment("gpt", "d", &upstream.base(), "");
+    let limits = [
+        "pillion: {limits: {max_parallel_requests: 2}}",
+        "general_settings: {global_max_parallel_requests: 2}",
+    ];
+    for limit in limits {
+        let before = upstream.requests().len();
+        let sidecar = Start::with(format!("{limit}\nmodel_list:\n{deployment}")).ready().await;
+        let (mut first, second) = (sidecar.wire().await, sidecar.wire().await);
+        let mut second = second;
+        first.send(call("gpt", 0)).await;
+        second.send(call("gpt", 0)).await;
+        upstream.received(before + 2).await;
+        // Nothing of this body is ever sent.
+        let mut third = sidecar.wire().await;
+        third.send("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5000\r\n\r\n").await;
+        let answer = third.answer().await;
+        check_refused(
+            &answer,
+            503,
+            "internal_server_error",
+            &["2 requests", "max_parallel_requests"],
+        );
+        assert_eq!(answer.json()["error"]["code"], "503");
+        let answer = sidecar.ask(messages(1)).await;
+        check_refused(&answer, 503, "overloaded_error", &["2 requests"]);
+        assert_eq!(answer.json()["type"], "error");
+        let record = sidecar.recorded(2).await.remove(1);
+        assert_eq!(record["shed"], "max_parallel_requests", "{record}");
+        // Who looks after the sidecar, and who only asks for names, is served.
+        let models = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
+        assert_eq!(sidecar.ask(models).await.status(), 200);
+        assert_eq!(sidecar.get("/health/ready").await.status(), 200);
+        let metrics = sidecar.metrics().await;
+        assert_eq!(
+            metrics.sum("pillion_requests_shed_total", &[("reason", "max_parallel_requests")]),
+            2
+        );
+        // One that leaves makes room for one.
+        drop(first);
+        until("room", async || {
+            (sidecar.metrics().await.of("pillion_requests_in_flight") == 1).then_some(())
+        })
+        .await;
+        gates[3].open();
+        assert_eq!(sidecar.ask(call("gpt", 3)).await.status(), 200);
+        drop(second);
+        sidecar.falls_to_zero(&GAUGES).await;
+        assert_eq!(upstream.requests().len(), before + 3);
+        sidecar.stop().await;
+    }
+}

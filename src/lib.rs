@@ -18,6 +18,7 @@
 //! * [`protocol`] the bodies, events, usage and errors of each dialect, and the way between them;
 //! * [`registry`] limits, capabilities and prices of models, compiled in;
 //! * [`stats`] what each deployment is doing now: the numbers that routing looks at;
+//! * [`report`] what hedging was worth: its JSON, its table and its picture;
 //! * [`config`] the file, checked and compiled into one snapshot, and taken up while it runs;
 //! * [`lexicon`] the nouns that all of them share.
 //!
@@ -40,17 +41,17 @@
 //! |---|---|---|
 //! | 7 | `app`, `main` | everything |
 //! | 6 | `logs` | `config` |
-//! | 5 | `exchange` | `account`, `admit`, `endpoint`, `lexicon`, `protocol`, `provider`, `registry`, `routing`, `stats`, `upstream` |
+//! | 5 | `exchange` | `account`, `admit`, `endpoint`, `lexicon`, `protocol`, `provider`, `registry`, `report`, `routing`, `stats`, `upstream` |
 //! | 5 | `admin`, `cli`, `demo` | nothing |
 //! | 4 | `config` | `lexicon`, `provider`, `registry`, `routing` |
 //! | 3 | `stats` | `lexicon`, `routing` |
-//! | 3 | `telemetry` | `account`, `lexicon`, `protocol` |
+//! | 3 | `telemetry` | `account`, `lexicon`, `protocol`, `report` |
 //! | 3 | `upstream` | `lexicon`, `protocol` |
 //! | 3 | `listen` | nothing |
 //! | 2 | `account`, `provider` | `lexicon`, `protocol`, `registry` |
 //! | 2 | `endpoint` | `lexicon`, `protocol` |
 //! | 2 | `admit`, `routing` | `lexicon` |
-//! | 1 | `protocol`, `registry` | `lexicon` |
+//! | 1 | `protocol`, `registry`, `report` | `lexicon` |
 //! | 0 | `lexicon` | nothing |
 //!
 //! Three things follow. The pure half (layers 0 to 2) never awaits, locks, sleeps or opens a
@@ -74,6 +75,7 @@ pub mod logs;
 pub mod protocol;
 pub mod provider;
 pub mod registry;
+pub mod report;
 pub mod routing;
 pub mod stats;
 pub mod telemetry;

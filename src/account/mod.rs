@@ -107,6 +107,8 @@ pub struct Record {
     pub queued: Option<Duration>,
     /// What turned it away before anybody was asked, where that was for want of room.
     pub shed: Option<Shed>,
+    /// Who would have been asked as a hedge, where hedging is only observed.
+    pub unhedged: Option<DeploymentIx>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,
     /// Time spent waiting for deployments.
@@ -142,6 +144,7 @@ impl Record {
             hedge: None,
             queued: None,
             shed: None,
+            unhedged: None,
             first_token: None,
             upstream: Duration::ZERO,
             duration: Duration::ZERO,

@@ -20,7 +20,18 @@ pub trait Probe {
     /// The metrics, in Prometheus's text format.
     fn metrics(&self) -> String;
     /// What would become of a request for a model, as JSON; `None` where there is no such model.
-    fn explain(&self, model: &str) -> Option<String>;
+    fn explain(&self, asked: &Asked<'_>) -> Option<String>;
+    /// What hedging was worth, as JSON.
+    fn report(&self) -> String;
+}
+
+/// A request that nobody has made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// The model, as a request would name it.
+    pub model: Cow<'a, str>,
+    /// The tags it would carry.
+    pub tags: Vec<Box<str>>,
 }
 
 /// Where a sidecar is in its life.
@@ -63,9 +74,14 @@ pub struct Status {
 }
 
 /// What can be asked: the path, another name for it, and what it says.
-const PAGES: [(&str, Option<&str>, Page, &str); 6] = [
+const PAGES: [(&str, Option<&str>, Page, &str); 7] = [
     ("/", None, Page::Index, "this list"),
-    ("/explain", None, Page::Explain, "?model=NAME: who would be asked, and why, as JSON"),
+    (
+        "/explain",
+        None,
+        Page::Explain,
+        "?model=NAME[&tags=A,B]: who would be asked, and why, as JSON",
+    ),
     ("/health/live", Some("/livez"), Page::Live, "200 while the process answers"),
     (
         "/health/ready",
@@ -80,6 +96,7 @@ const PAGES: [(&str, Option<&str>, Page, &str); 6] = [
         "200 once a valid configuration was loaded",
     ),
     ("/metrics", None, Page::Metrics, "metrics for Prometheus"),
+    ("/report", None, Page::Report, "what hedging was worth, as JSON; `pillion report` draws it"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +106,7 @@ enum Page {
     Live,
     Metrics,
     Ready,
+    Report,
     Started,
 }
 
@@ -107,6 +125,7 @@ pub fn answer(method: &Method, target: &str, probe: &dyn Probe) -> Response<Full
         Page::Live => Said::new(StatusCode::OK, JSON, "{\"state\":\"live\"}\n".to_owned()),
         Page::Metrics => Said::new(StatusCode::OK, PROMETHEUS, probe.metrics()),
         Page::Ready => health(&probe.status(), |state| state == State::Ready),
+        Page::Report => Said::new(StatusCode::OK, JSON, format!("{}\n", probe.report())),
         Page::Started => health(&probe.status(), |state| state != State::Starting),
     };
     sent(method, said)
@@ -143,27 +162,30 @@ fn health(status: &Status, is_well: impl Fn(State) -> bool) -> Said {
 }
 
 fn explain(query: &str, probe: &dyn Probe) -> Said {
-    let model = query.split('&').find_map(|pair| pair.strip_prefix("model="));
-    let Some(model) = model.filter(|model| !model.is_empty()) else {
+    let field =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let Some(model) = field("model").filter(|model| !model.is_empty()) else {
         return error(
             StatusCode::BAD_REQUEST,
             "invalid_request",
             "say which model: /explain?model=NAME",
         );
     };
-    let model = unescaped(model);
-    match probe.explain(&model) {
-        Some(body) => Said::new(StatusCode::OK, JSON, format!("{body}\n")),
-        None => {
-            error(StatusCode::NOT_FOUND, "not_found", &format!("there is no model `{model}` here"))
-        }
-    }
+    let tags = unescaped(field("tags").unwrap_or_default());
+    let tags = tags.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+    let asked = Asked { model: unescaped(model), tags: tags.map(Box::from).collect() };
+    let explained = probe.explain(&asked).map(|body| Said::new(StatusCode::OK, JSON, body + "\n"));
+    explained.unwrap_or_else(|| {
+        let message = format!("there is no model `{}` here", asked.model);
+        error(StatusCode::NOT_FOUND, "not_found", &message)
+    })
 }
 
 /// A value of a query without its escapes; a broken one stays as it is.
-fn unescaped(value: &str) -> String {
+fn unescaped(value: &str) -> Cow<'static, str> {
     let spaced = value.replace('+', " ");
-    percent_decode_str(&spaced).decode_utf8().map_or_else(|_| value.to_owned(), Cow::into_owned)
+    let plain = percent_decode_str(&spaced).decode_utf8();
+    plain.map_or_else(|_| value.to_owned(), Cow::into_owned).into()
 }
 
 fn error(status: StatusCode, kind: &str, message: &str) -> Said {
@@ -239,8 +261,13 @@ mod tests {
             "pillion_build_info 1\n".to_owned()
         }
 
-        fn explain(&self, model: &str) -> Option<String> {
-            (model == "openai/a b").then(|| format!("{{\"model\":\"{model}\"}}"))
+        fn explain(&self, asked: &Asked<'_>) -> Option<String> {
+            let Asked { model, tags } = asked;
+            (model == "openai/a b").then(|| format!("{{\"model\":\"{model}\",\"tags\":{tags:?}}}"))
+        }
+
+        fn report(&self) -> String {
+            "{\"report\":\"hedging\"}".to_owned()
         }
     }
 
@@ -296,10 +323,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_report_is_json() {
+        let (status, headers, body) = ask(Method::GET, "/report", State::Draining).await;
+        assert_eq!((status, &*body), (200, "{\"report\":\"hedging\"}\n"));
+        assert_eq!(headers[header::CONTENT_TYPE], JSON);
+    }
+
+    #[tokio::test]
     async fn a_model_is_explained_by_its_name() {
         for (query, status, says) in [
             ("?model=openai%2Fa+b", 200, "openai/a b"),
             ("?x=1&model=openai/a%20b", 200, "openai/a b"),
+            ("?model=openai/a+b", 200, "\"tags\":[]"),
+            ("?tags=a%2C+!b,,%26c&model=openai/a+b", 200, "[\"a\", \"!b\", \"&c\"]"),
             ("?model=nosuch", 404, "there is no model `nosuch`"),
             ("?model=%zz", 404, "`%zz`"),
             ("?model=", 400, "/explain?model=NAME"),

@@ -22,6 +22,7 @@ Examples:
   pillion check config.yaml         every problem of a LiteLLM configuration, with its line
   pillion explain -c config.yaml -m gpt-4o   who would be asked, and why
   pillion serve -c config.yaml      the sidecar
+  pillion report --svg waits.svg    what hedging was worth, of a sidecar that runs
   OPENAI_API_KEY=… pillion serve    the sidecar for the providers whose keys are set
 
 Exit codes: 0 done, 1 the input is wrong, 2 the command line is wrong.";
@@ -38,6 +39,9 @@ pub enum Command {
     /// Say who would be asked for a model, with which chance, and why the others would not
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Say what hedging saved, or would have, and what it cost; draw waits with and without it
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(Report),
     /// Run the sidecar
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
@@ -66,6 +70,20 @@ learned, is said on its admin port: curl 'http://127.0.0.1:24081/explain?model=g
 Examples:
   pillion explain -c config.yaml --model gpt-4o
   pillion explain -c config.yaml --model gpt-4o --format json";
+
+const REPORT_EXAMPLES: &str = "\
+A sidecar tells it on its admin port, since its start, for each model group, with streams and whole
+answers apart. Where hedging is only observed it says what hedging would have done.
+
+The picture shows which share of requests waits longer than a time, on logarithmic axes, with the
+50th, 95th and 99th percentile and their intervals.
+
+Examples:
+  pillion report
+  pillion report --from http://10.0.3.7:24081 --svg waits.svg
+  pillion report --format json > monday.json
+  pillion report --from monday.json
+  kubectl exec my-pod -c app -- curl -s http://127.0.0.1:24081/report | pillion report --from -";
 
 const SERVE_EXAMPLES: &str = "\
 Without a file, every provider whose key is in the environment becomes routable as `prefix/model`:
@@ -126,12 +144,29 @@ pub struct Explain {
     /// The model, as a request would name it
     #[arg(short, long, value_name = "NAME")]
     pub model: String,
+    /// The tags that a request would carry
+    #[arg(short, long, value_name = "TAG", value_delimiter = ',')]
+    pub tags: Vec<Box<str>>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// How `check` and `explain` print.
+/// `pillion report`.
+#[derive(Debug, Clone, Args)]
+pub struct Report {
+    /// Where it is read: the admin address of a sidecar, a file with its JSON, or - for a pipe
+    #[arg(long, value_name = "URL|FILE", default_value = "http://127.0.0.1:24081")]
+    pub from: String,
+    /// Where to write the picture, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How `check`, `explain` and `report` print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// JSON; of `check` one object per file

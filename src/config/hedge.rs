@@ -1,8 +1,6 @@
-//! `pillion.hedge`, `pillion.groups` and `pillion.timeouts`: when a second try is made for one that
-//! is late, and how long all tries may take together.
+//! `pillion.hedge` and `pillion.groups`: when a second try is made for one that is late.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -27,8 +25,6 @@ static HEDGE: Section = Section(&[
 
 static GROUP: Section = Section(&[("hedge", Acted)]);
 
-static TIMEOUTS: Section = Section(&[("total", Acted)]);
-
 /// `pillion.hedge`.
 pub(super) fn read(pillion: &Cursor<'_>) -> Settings {
     over(&pillion.get("hedge"), &Settings::default())
@@ -49,13 +45,6 @@ pub(super) fn of_groups(
         settings.insert(name.into(), over(&field.get("hedge"), usual));
     }
     settings
-}
-
-/// `pillion.timeouts.total`.
-pub(super) fn total_timeout(pillion: &Cursor<'_>) -> Option<Duration> {
-    let field = pillion.get("timeouts");
-    fields::check(&field, &TIMEOUTS);
-    field.get("total").duration().filter(|total| !total.is_zero())
 }
 
 /// What a section says, with what it leaves out from `usual`.

@@ -12,6 +12,7 @@ use super::problem::{Problem, Scope, Severity};
 use super::source::Source;
 use crate::lexicon::{PicoUsd, Substitute};
 use crate::provider::{Misfit, Spec};
+use crate::routing::attempts::patience::Limit;
 use crate::routing::cooldown::{Rule, breaker};
 use crate::routing::hedge;
 use crate::routing::strategy::{LowestLatency, Usage};
@@ -670,12 +671,26 @@ fn hedging_is_set_for_all_and_for_one_group() {
     let of_group = hedge::Settings { mode: hedge::Mode::Disabled, after, ..want.clone() };
     assert_eq!(parts.router.hedge, want);
     assert_eq!(parts.router.group_hedges["a"], of_group);
-    assert_eq!(parts.router.total_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(parts.router.timeouts.total, Some(Duration::from_secs(90)));
     assert_eq!(clean(&params("")).router.hedge, hedge::Settings::default());
     for number in ["95", "0.95", "p95", "'P95'"] {
         let parts = clean(&settings("pillion", &format!("hedge: {{percentile: {number}}}")));
         assert_eq!(parts.router.hedge.after, hedge::After::Percentile(0.95), "{number}");
     }
+}
+
+#[test]
+fn limits_of_waiting_are_fixed_learned_or_none() {
+    let limits = |more: &str| {
+        let timeouts =
+            clean(&settings("pillion", &format!("timeouts: {{{more}}}"))).router.timeouts;
+        (timeouts.ttft, timeouts.stall)
+    };
+    let seconds = |seconds| Limit::Fixed(Duration::from_secs(seconds));
+    assert_eq!(limits(""), (Limit::Learned, Limit::Learned));
+    assert_eq!(limits("ttft: 20s, stall: 1m"), (seconds(20), seconds(60)));
+    assert_eq!(limits("ttft: 15, stall: learned"), (seconds(15), Limit::Learned));
+    assert_eq!(limits("ttft: none, stall: 0"), (Limit::None, Limit::None));
 }
 
 #[test]
@@ -692,6 +707,7 @@ fn wrong_settings_of_hedging_refuse_the_file() {
     error("hedge: {across: zone}", "pillion.hedge.across", "deployment, provider, region");
     error("hedge: {delay: 1s, percentile: 95}", "pillion.hedge.delay", "not after both");
     error("timeouts: {total: soon}", "pillion.timeouts.total", "duration");
+    error("timeouts: {ttft: soon}", "pillion.timeouts.ttft", "duration");
     let nobody = settings("pillion", "groups: {nobody: {hedge: {mode: observe}}}");
     told(&nobody, Severity::Warning, Scope::File, "pillion.groups.nobody", "no model group");
 }
@@ -922,7 +938,7 @@ proptest! {
             "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @, routing_strategy_args: @, provider_budget_config: @, optional_pre_call_checks: @}",
             "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}, optional_pre_call_checks: [@], provider_budget_config: {openai: {budget_limit: @, time_period: @}}, routing_strategy: latency-based-routing, routing_strategy_args: {ttl: @, max_latency_list_size: @, ttft_percentile: @}}",
             "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}, cooldown: {base: @, max: @, failures: @, jitter: @, rule: @}}",
-            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @, stream_upstream: @}, groups: {a: {hedge: @}, b: @}, timeouts: {total: @}, routing: {strategy: @}}",
+            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @, stream_upstream: @}, groups: {a: {hedge: @}, b: @}, timeouts: {total: @, ttft: @, stall: @}, routing: {strategy: @}}",
             "credential_list: @\nenvironment_variables: @\ngeneral_settings: {master_key: @, max_request_size_mb: @}\nlitellm_settings: @\ninclude: @",
         ];
         compiled(&places[place].replace('@', &value));

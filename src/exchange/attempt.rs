@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::BodyExt;
 
 use super::buffered::Hold;
 use super::head::Path;
 use super::lessons;
 use super::live::Live;
 use super::mock;
+use super::opening;
 use super::race::{Won, shape};
 use super::used::{LONGEST_KEPT, Prompt, Used};
 use super::{Gateway, Unread, read};
 use crate::account::{Try, TryEnd};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
-use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
-use crate::protocol::watch::{Sign, Watch, payload};
+use crate::protocol::sse::Framer;
+use crate::protocol::watch::{Sign, Watch, says_nothing};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
-use crate::routing::{Kind, Launch, Shape, table::fill};
+use crate::routing::{Kind, Launch, Patience, Shape, table::fill};
 use crate::stats::{Failed, InFlight, Row, Seat, Trial};
 use crate::upstream::Answer;
 
@@ -56,8 +56,8 @@ pub(super) struct Stream {
     pub usage_is_ours: bool,
     /// Whose events they are.
     pub endpoint: Endpoint,
-    /// How long it may be silent.
-    pub silence: Duration,
+    /// How long it is waited for.
+    pub patience: Patience,
     pub served: Served,
     pub path: Path,
 }
@@ -223,10 +223,11 @@ impl Job<'_> {
             return Finished { result: mock::answer(text, self.call, asked, served), end: None };
         }
         let Self { gateway, live, call, .. } = self;
-        let talk = Talk { gateway, live, deployment, stream: call.stream, silence: launch.timeout };
-        let mut result = tokio::time::timeout(launch.timeout, talk.hold(outgoing, served))
+        let talk =
+            Talk { gateway, live, deployment, stream: call.stream, patience: launch.patience };
+        let mut result = tokio::time::timeout(launch.patience.answer, talk.hold(outgoing, served))
             .await
-            .unwrap_or_else(|_| Err(too_late(call, launch.timeout)));
+            .unwrap_or_else(|_| Err(too_late(call, launch.patience.answer)));
         let end = self.count(&mut result, row, &launch, (since, trial));
         Finished { result, end }
     }
@@ -385,7 +386,7 @@ struct Talk<'a> {
     live: &'a Live,
     deployment: &'a Deployment,
     stream: bool,
-    silence: Duration,
+    patience: Patience,
 }
 
 impl Talk<'_> {
@@ -411,9 +412,10 @@ impl Talk<'_> {
             return Err(Refusal::ours(Class::BadGateway, 502, why));
         }
         if self.stream && is_event_stream(&headers) {
-            let silence = self.silence;
-            let parts = Opening { headers, translator, usage_is_ours, silence, served, endpoint };
-            return open(parts, body, self.deployment).await;
+            let patience = self.patience;
+            let parts =
+                opening::Opening { headers, translator, usage_is_ours, patience, served, endpoint };
+            return opening::open(parts, body, self.deployment).await;
         }
         let (body, hold) = self.whole_body(body).await?;
         let fields = inspect(self.deployment, endpoint, &headers, &body)?;
@@ -492,6 +494,9 @@ fn inspect(
         Endpoint::Responses => "output",
     };
     if fields.get(body, name).is_some_and(|value| value != b"null") {
+        if says_nothing(endpoint, body, &fields) {
+            return Err(Refusal::ours(Class::BadGateway, 502, "the provider's answer is empty"));
+        }
         return Ok(fields);
     }
     match provider::fault::in_good_answer(body) {
@@ -505,107 +510,4 @@ fn inspect(
             ),
         })),
     }
-}
-
-/// What a stream that is being opened carries along.
-struct Opening {
-    headers: HeaderMap,
-    translator: Option<Box<dyn Translator>>,
-    usage_is_ours: bool,
-    silence: Duration,
-    served: Served,
-    endpoint: Endpoint,
-}
-
-/// Reads a stream up to its first event with content.
-///
-/// Not the 200: some providers open the stream before they know that they are overloaded.
-async fn open(
-    parts: Opening,
-    mut body: Answer,
-    deployment: &Deployment,
-) -> Result<Won, Box<Refusal>> {
-    let mut framer = Framer::new();
-    let mut watch = Watch::new(parts.endpoint);
-    let mut held = Vec::new();
-    let mut room = MOST_HELD_BYTES;
-    loop {
-        let ended = match body.frame().await {
-            None => true,
-            Some(Err(_)) => {
-                return Err(Refusal::ours(
-                    Class::Connection,
-                    502,
-                    "the provider's stream broke off before any content",
-                ));
-            }
-            Some(Ok(frame)) => {
-                if let Ok(chunk) = frame.into_data() {
-                    framer.push(chunk).map_err(|_| {
-                        Refusal::ours(Class::BadGateway, 502, "the provider sent an endless event")
-                    })?;
-                }
-                false
-            }
-        };
-        while let Some(event) = framer.next().or_else(|| ended.then(|| framer.rest()).flatten()) {
-            let sign = watch.event(&event);
-            match sign {
-                Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
-                Sign::Done => return Err(empty()),
-                Sign::Content => {
-                    held.push((sign, event));
-                    return Ok(Won::Stream(Box::new(Stream {
-                        headers: parts.headers,
-                        body,
-                        framer,
-                        watch,
-                        held,
-                        translator: parts.translator,
-                        usage_is_ours: parts.usage_is_ours,
-                        endpoint: parts.endpoint,
-                        silence: parts.silence,
-                        served: parts.served,
-                        path: Path::default(),
-                    })));
-                }
-                Sign::Life | Sign::Usage => {
-                    room = room.saturating_sub(event.len());
-                    if room == 0 || held.len() == MOST_HELD {
-                        let why = "the provider's stream goes on and on without any content";
-                        return Err(Refusal::ours(Class::BadGateway, 502, why));
-                    }
-                    held.push((sign, event));
-                }
-            }
-        }
-        if ended {
-            return Err(empty());
-        }
-    }
-}
-
-/// How much is kept of a stream before its first content: pings of many minutes, and an opening
-/// event that repeats a long request.
-const MOST_HELD: usize = 4096;
-const MOST_HELD_BYTES: usize = MAX_EVENT_BYTES;
-
-fn empty() -> Box<Refusal> {
-    Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")
-}
-
-pub(super) fn fault_in_stream(
-    deployment: &Deployment,
-    headers: HeaderMap,
-    event: &[u8],
-) -> Box<Refusal> {
-    let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
-    let body = deployment.without_keys(body);
-    let failure =
-        provider::fault::in_good_answer(&body).unwrap_or(Failure::new(Class::InternalServer, 500));
-    Box::new(Refusal {
-        failure,
-        headers,
-        body: RefusalBody::Theirs(body, deployment.adapter.dialect()),
-    })
 }

@@ -19,13 +19,14 @@ use crate::routing::strategy::adaptive::Score;
 use crate::routing::{Effort, Group, Kind, Outlook, Shape, View as _};
 
 impl Live {
-    /// What would become of a request for `model` at `now`; `None` where there is no such model.
-    pub fn explain(&self, model: &str, now: Instant) -> Option<Value> {
+    /// What would become of a request for `model` with these tags at `now`; `None` where there is
+    /// no such model.
+    pub fn explain(&self, model: &str, tags: &[Box<str>], now: Instant) -> Option<Value> {
         let target = resolve(self, model)?;
         let group = self.routes.group(target.group)?;
         let shape = Shape { stream: true, length: REFERENCE_TOKENS, ..Shape::default() };
         let scene = Scene { view: &self.rows, shape, now, entropy: 0 };
-        let considered = explain(group, self.routes.settings(), &scene);
+        let considered = explain(&self.routes, group, tags, &scene);
         let told = considered.iter().map(|one| self.candidate(group, one, now));
         let hedges = self.hedges.get(group.at);
         let left = hedges.map(|hedges| hedges.budget.left());
@@ -34,6 +35,7 @@ impl Live {
         Some(json!({
             "model": model,
             "model_group": &*group.name,
+            "tags": tags,
             "strategy": group.strategy.name(),
             "reference_tokens": REFERENCE_TOKENS,
             "candidates": told.collect::<Vec<_>>(),
@@ -58,6 +60,7 @@ impl Live {
             "provider": deployment.map_or("", |it| it.vendor.prefix),
             "kept": one.dropped.is_none(),
             "dropped": one.dropped.map(|why| dropped(why, one, now)),
+            "forced": one.forced.map(|until| dropped(Dropped::Cooling(until), one, now)),
             "chance": rounded(one.chance),
             "in_flight": self.rows.vitals(at).in_flight,
             "score": one.score.as_ref().map(score),
@@ -172,8 +175,8 @@ fn worth(effect: &Effect) -> Value {
     json!({
         "requests": rounded(effect.requests),
         "hedges_won": rounded(effect.wins),
-        "seconds_with": waits(&effect.with),
-        "seconds_without": waits(&effect.without),
+        "seconds_with": waits(&effect.with.percentiles),
+        "seconds_without": waits(&effect.without.percentiles),
         "seconds_saved_per_win": effect.saved.as_ref().map(told),
     })
 }
@@ -218,7 +221,7 @@ fn row(candidate: &Value) -> [String; 5] {
         text(&candidate["provider"]),
         format!("{chance:.1} %"),
         score.map_or_else(|| "-".to_owned(), |score| format!("{score:.3}")),
-        why(&candidate["dropped"]),
+        why(candidate),
     ]
 }
 
@@ -242,10 +245,19 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn why(dropped: &Value) -> String {
-    let Some(fields) = dropped.as_object() else { return "may be asked".to_owned() };
-    let reason = dropped["reason"].as_str().unwrap_or_default();
+fn why(candidate: &Value) -> String {
+    if !candidate["forced"].is_null() {
+        let until = reason(&candidate["forced"]).unwrap_or_default();
+        return format!("asked all the same, nobody else is left ({until})");
+    }
+    reason(&candidate["dropped"]).unwrap_or_else(|| "may be asked".to_owned())
+}
+
+/// A reason with what there is to say of it.
+fn reason(why: &Value) -> Option<String> {
+    let fields = why.as_object()?;
+    let reason = why["reason"].as_str().unwrap_or_default();
     let more = fields.iter().filter(|(name, value)| *name != "reason" && !value.is_null());
     let more: Vec<_> = more.map(|(name, value)| format!("{name} {value}")).collect();
-    if more.is_empty() { reason.to_owned() } else { format!("{reason}: {}", more.join(", ")) }
+    Some(if more.is_empty() { reason.to_owned() } else { format!("{reason}: {}", more.join(", ")) })
 }

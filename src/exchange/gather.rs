@@ -5,17 +5,22 @@
 //! what the provider would have sent in one piece, a break before its end is a failed try as any
 //! other, and the time a try may take is that of a whole answer.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 
 use super::attempt::{self, Finished, Job, Refusal, RefusalBody, Stream, Whole};
 use super::buffered::{Hold, NoRoom};
-use super::lessons;
 use super::live::Live;
 use super::race::Won;
+use super::silence::Progress;
 use super::used::Used;
+use super::{lessons, opening};
 use crate::account::TryEnd;
 use crate::endpoint;
 use crate::lexicon::{Class, HedgeMode, time};
@@ -52,17 +57,20 @@ pub(super) fn as_stream(job: Job<'_>, target: &Resolved) -> Option<Call> {
 /// Cancel safety: dropping the future ends the call at the wire; what it has used so far counts.
 pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> Finished {
     let job = job.at(launch.member.deployment);
-    let left = launch.timeout.saturating_sub(super::since(stream.served.since));
+    let left = launch.patience.answer.saturating_sub(super::since(stream.served.since));
+    let progress = Progress::new(stream.patience.stall, time::now());
     let hold = job.gateway.buffered.hold(job.live.limits.max_buffered_in_all());
-    let mut gathering = Gathering { live: job.live, stream: Some(Box::new(stream)), hold };
+    let mut gathering =
+        Gathering { live: job.live, stream: Some(Box::new(stream)), progress, hold };
     let read = tokio::time::timeout(left, gathering.read()).await;
-    let body = read.unwrap_or_else(|_| Err(attempt::too_late(job.call, launch.timeout)));
+    let body = read.unwrap_or_else(|_| Err(attempt::too_late(job.call, launch.patience.answer)));
     let whole = body.and_then(|body| gathering.whole(body, job));
     let now = time::now();
     match whole {
         Ok(whole) => {
             let row = whole.served.in_flight.row();
-            lessons::of_stream(&whole.served, whole.used.usage, None, now);
+            let pause = gathering.progress.longest;
+            lessons::of_stream(&whole.served, whole.used.usage, None, (pause, now));
             row.succeeded(&whole.used.answer(&whole.served, now), now);
             Finished { result: Ok(Won::Whole(whole)), end: Some(TryEnd::Answered) }
         }
@@ -78,6 +86,7 @@ struct Gathering<'a> {
     live: &'a Live,
     /// `None` when it is over.
     stream: Option<Box<Stream>>,
+    progress: Progress,
     /// The memory its answer takes.
     hold: Hold,
 }
@@ -96,14 +105,17 @@ impl Gathering<'_> {
         let mut room = most;
         loop {
             while let Some(event) = stream.framer.next() {
-                if add(&mut assembly, stream, &event, deployment)? == Sign::Done {
+                let sign = add(&mut assembly, stream, &event, deployment)?;
+                if sign == Sign::Content {
+                    self.progress.made();
+                }
+                if sign == Sign::Done {
                     // Read to its end, its connection serves the next call.
                     let _ = tokio::time::timeout(GRACE, stream.body.frame()).await;
                     return assembly.whole().map_err(|why| garbled(&why));
                 }
             }
-            let Some(frame) = stream.body.frame().await else { break };
-            let frame = frame.map_err(|_| cut("the provider's stream broke off"))?;
+            let Some(frame) = next(stream, &mut self.progress).await? else { break };
             let chunk = frame.into_data().unwrap_or_default();
             room = room.checked_sub(chunk.len() as u64).ok_or_else(|| {
                 cut(&format!("the provider's answer is longer than {most} bytes"))
@@ -156,7 +168,7 @@ impl Gathering<'_> {
         if let RefusalBody::NoRoom = refusal.body {
             return Some(TryEnd::Failed { class: refusal.failure.class, cooled: false });
         }
-        lessons::of_stream(&stream.served, None, Some(refusal.failure), now);
+        lessons::of_stream(&stream.served, None, Some(refusal.failure), (Duration::ZERO, now));
         job.count_failure(refusal.failure, row, launch, None)
     }
 
@@ -167,6 +179,23 @@ impl Gathering<'_> {
     }
 }
 
+/// The next bytes; `None` at the end.
+async fn next(
+    stream: &mut Stream,
+    progress: &mut Progress,
+) -> Result<Option<Frame<Bytes>>, Box<Refusal>> {
+    let frame = poll_fn(|cx| match Pin::new(&mut stream.body).poll_frame(cx) {
+        Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+        Poll::Pending => progress.poll(cx).map(Err),
+    });
+    let frame = frame.await.map_err(|limit| {
+        let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
+        Refusal::ours(Class::Timeout, 408, why)
+    })?;
+    progress.now = time::now();
+    frame.transpose().map_err(|_| cut("the provider's stream broke off"))
+}
+
 /// Adds one event, unless it is the provider's error.
 fn add(
     assembly: &mut Assembly,
@@ -175,10 +204,16 @@ fn add(
     deployment: &Deployment,
 ) -> Result<Sign, Box<Refusal>> {
     let sign = stream.watch.event(event);
-    if sign == Sign::Fault {
-        return Err(attempt::fault_in_stream(deployment, stream.headers.clone(), event));
+    match sign {
+        Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
+            assembly.event(event).map_err(|why| garbled(&why))?;
+        }
+        Sign::Fault => {
+            return Err(opening::fault_in_stream(deployment, stream.headers.clone(), event));
+        }
+        Sign::Garbled => return Err(cut(opening::GARBLED)),
+        Sign::Noise => stream.served.in_flight.row().skipped(),
     }
-    assembly.event(event).map_err(|why| garbled(&why))?;
     Ok(sign)
 }
 

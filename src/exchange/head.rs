@@ -39,16 +39,22 @@ const OVERHEAD: HeaderName = HeaderName::from_static("x-litellm-overhead-duratio
 /// Copies what a client may see of the provider's headers into `to`: as they came, and as
 /// `LiteLLM` names them.
 pub(super) fn copy_providers(from: &HeaderMap, to: &mut HeaderMap) {
+    let mut prefixed = String::from(PREFIX);
     for (name, value) in from {
         if is_kept_back(name) {
             continue;
         }
-        if let Ok(prefixed) = HeaderName::try_from(format!("llm_provider-{name}")) {
+        prefixed.truncate(PREFIX.len());
+        prefixed.push_str(name.as_str());
+        if let Ok(prefixed) = HeaderName::from_bytes(prefixed.as_bytes()) {
             to.append(prefixed, value.clone());
         }
         to.append(name.clone(), value.clone());
     }
 }
+
+/// What `LiteLLM` puts before the names of the provider's headers.
+const PREFIX: &str = "llm_provider-";
 
 /// Headers of the connection, of the body that Pillion writes anew, of the browser's world, and
 /// those that only mean something between a provider and its own clients.
@@ -160,4 +166,34 @@ pub(super) fn add_times(to: &mut HeaderMap, ledger: &Ledger) {
 /// `content-type: application/json`.
 pub(super) fn json(to: &mut HeaderMap) {
     to.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_headers_come_as_they_are_and_as_litellm_names_them() {
+        let mut from = HeaderMap::new();
+        let sent = [("x-request-id", "1"), ("set-cookie", "2"), ("retry-after", "3")];
+        for (name, said) in sent.into_iter().chain([("x-request-id", "4")]) {
+            from.append(HeaderName::from_static(name), HeaderValue::from_static(said));
+        }
+        let mut to = HeaderMap::new();
+        copy_providers(&from, &mut to);
+        let mut shown: Vec<_> =
+            to.iter().map(|(name, said)| format!("{name}: {}", said.to_str().unwrap())).collect();
+        shown.sort_unstable();
+        assert_eq!(
+            shown,
+            [
+                "llm_provider-retry-after: 3",
+                "llm_provider-x-request-id: 1",
+                "llm_provider-x-request-id: 4",
+                "retry-after: 3",
+                "x-request-id: 1",
+                "x-request-id: 4",
+            ]
+        );
+    }
 }

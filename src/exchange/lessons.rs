@@ -16,7 +16,7 @@ use crate::protocol::{Call, Endpoint, Usage};
 use crate::routing::latency::Seen;
 use crate::routing::strategy::lowest_latency::is_penalized;
 use crate::routing::{Kind, Shape};
-use crate::stats::{Row, What};
+use crate::stats::{Fate, Row, What};
 
 /// A try that was answered or has failed after so long.
 pub(super) fn of_try(
@@ -42,16 +42,37 @@ pub(super) fn of_try(
         {
             of_cut(row, job.call, job.shape, waited);
         }
-        Err(refusal) => failed(row, job.shape.kind(), &refusal.failure),
+        Err(refusal) => {
+            failed(row, job.shape.kind(), &refusal.failure);
+            // Or a deployment that has become slower would be given up too soon for ever.
+            if refusal.failure.class == Class::Timeout {
+                of_cut(row, job.call, job.shape, waited);
+            }
+        }
     }
 }
 
 /// The first try of a request that was answered, by it or by its hedge.
-pub(super) fn of_primary(row: &Arc<Row>, shape: Shape, waited: Duration, beaten: bool) {
+pub(super) fn of_primary(row: &Arc<Row>, shape: Shape, waited: Duration, fate: Fate) {
     let kind = shape.kind();
     if let Some(expected) = row.expected(kind, shape.length) {
-        row.tell(kind, What::Primary { waited, expected, beaten });
+        row.tell(kind, What::Primary { waited, expected, fate });
     }
+}
+
+/// A first try that has answered and would have been hedged `after` so long. Who has taught nothing
+/// yet is taken to be as fast as the first.
+pub(super) fn of_unhedged(
+    row: &Arc<Row>,
+    other: Option<&Arc<Row>>,
+    shape: Shape,
+    (waited, after): (Duration, Duration),
+) {
+    let expected = |row: &Arc<Row>| row.expected(shape.kind(), shape.length);
+    let Some(other) = other.and_then(expected).or_else(|| expected(row)) else { return };
+    let [after_us, expected_us] =
+        [after, other].map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+    of_primary(row, shape, waited, Fate::Unhedged { after_us, expected_us });
 }
 
 /// A try that lost, or whose client went away, after so long.
@@ -64,23 +85,24 @@ pub(super) fn of_cut(row: &Arc<Row>, call: &Call, shape: Shape, waited: Duration
 /// No provider answers sooner, so that a shorter wait teaches nothing.
 const LEAST_CUT: Duration = Duration::from_millis(100);
 
-/// A stream that has ended; its first token was told when it came.
+/// A stream that has ended; its first token was told when it came. `pause` is the longest between
+/// two of its events with content.
 pub(super) fn of_stream(
     served: &Served,
     usage: Option<Usage>,
     failure: Option<Failure>,
-    now: Instant,
+    (pause, now): (Duration, Instant),
 ) {
     let row = served.in_flight.row();
     if let Some(failure) = failure {
         return failed(row, served.kind, &failure);
     }
-    let (Some(usage), Some(first_token)) = (usage, served.first_token) else { return };
-    let tokens = u32::try_from(usage.completion).unwrap_or(u32::MAX);
-    if tokens > 1 && !usage.estimated {
-        let took = now.saturating_duration_since(served.since).saturating_sub(first_token);
-        row.tell(served.kind, What::Pace { tokens: tokens - 1, took });
-    }
+    let Some(first_token) = served.first_token else { return };
+    let told = usage.filter(|usage| usage.completion > 1 && !usage.estimated);
+    let tokens = told.map_or(0, |usage| u32::try_from(usage.completion - 1).unwrap_or(u32::MAX));
+    let took = now.saturating_duration_since(served.since).saturating_sub(first_token);
+    let took = if tokens > 0 { took } else { Duration::ZERO };
+    row.tell(served.kind, What::Pace { tokens, took, pause });
 }
 
 fn wait(row: &Arc<Row>, call: &Call, shape: Shape, waited: Duration, seen: Seen) {

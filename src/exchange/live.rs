@@ -9,7 +9,7 @@ use crate::lexicon::{CooldownState, DeploymentIx};
 use crate::provider::Deployment;
 use crate::registry::Price;
 use crate::routing::{Group, Member, RouteTable, View};
-use crate::stats::{GroupHedges, Rows};
+use crate::stats::{GroupHedges, Hedges, Rows};
 
 /// What a request may cost in bytes and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +117,12 @@ impl Live {
         self.routes.groups().iter().find_map(|group| {
             Some((group, group.members.iter().find(|member| member.deployment == at)?))
         })
+    }
+
+    /// The hedges of the group of a deployment.
+    pub(super) fn hedges_of(&self, at: DeploymentIx) -> Option<&Hedges> {
+        let (group, _) = self.member(at)?;
+        self.hedges.get(group.at).map(|hedges| &**hedges)
     }
 
     /// How far a deployment is kept away from traffic.

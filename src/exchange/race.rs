@@ -15,6 +15,7 @@ use super::{gather, hedging};
 use crate::account::estimate;
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault, Fields};
+use crate::routing::hedge::Forgone;
 use crate::routing::{
     Action, Ask, Attempts, Effort, Launch, NoCandidate, Outcome, Resolved, Shape, TryId, Verdict,
 };
@@ -52,7 +53,11 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                 return Err(reject(verdict, lost, &waiting, job, &target).into());
             }
             Action::Late(late) => {
-                attempts.permit(hedging::permit(live, call, job.shape, &late, (now, entropy)));
+                let permit = hedging::permit(live, call, job.shape, &late, (now, entropy));
+                if permit == Err(Forgone::Observed) {
+                    tries.note_unhedged(&late, now);
+                }
+                attempts.permit(permit);
             }
             Action::Launch(launch) => {
                 hedging::fill(live, &launch, job.shape);
@@ -143,7 +148,7 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
         hedge: wishes.hedge,
         deadline: wishes
             .total_timeout
-            .or(job.live.routes.settings().total_timeout)
+            .or(job.live.routes.settings().timeouts.total)
             .map(|total| opened + total),
         queue_timeout: if may_queue { limits.queue_timeout } else { Duration::ZERO },
         is_carried: job.carried.is_some(),

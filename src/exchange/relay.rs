@@ -6,22 +6,17 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-
-use bytes::{Bytes, BytesMut};
-use http::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::Sleep;
+use std::time::Duration;
 
 use super::attempt::{Served, Stream, over};
 use super::head;
 use super::lessons;
 use super::live::Live;
+use super::opening::GARBLED;
+use super::silence::{Progress, Silence};
 use super::used::Used;
 use crate::account::{End, Ledger, TryEnd};
 use crate::lexicon::{Class, Failure, time};
@@ -30,6 +25,10 @@ use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Dialect, Endpoint, Fault, Translator, name};
 use crate::stats::Failed;
 use crate::upstream::Answer;
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 
 /// The body of every answer.
 #[derive(Debug)]
@@ -116,6 +115,7 @@ struct Relay {
     usage_is_ours: bool,
     dialect: Dialect,
     silence: Silence,
+    progress: Progress,
     served: Served,
     phase: Phase,
     live: Arc<Live>,
@@ -147,7 +147,8 @@ impl Relay {
             translator: stream.translator,
             usage_is_ours: stream.usage_is_ours,
             dialect,
-            silence: Silence::new(stream.silence, time::now()),
+            silence: Silence::new(stream.patience.silence, time::now()),
+            progress: Progress::new(stream.patience.stall, time::now()),
             served: stream.served,
             phase: Phase::Flowing,
             live,
@@ -173,7 +174,11 @@ impl Relay {
                 Poll::Ready(Some(Err(_))) => self.cut("the provider's stream broke off", &mut out),
                 Poll::Ready(None) => self.end_of_body(&mut out),
                 Poll::Pending => match self.silence.poll(cx) {
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending if self.phase == Phase::Closing => return Poll::Pending,
+                    Poll::Pending => match self.progress.poll(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(limit) => self.stalled(limit, &mut out),
+                    },
                     Poll::Ready(()) => self.fell_silent(&mut out),
                 },
             }
@@ -182,7 +187,9 @@ impl Relay {
 
     fn take(&mut self, frame: Frame<Bytes>, out: &mut BytesMut) {
         let Ok(chunk) = frame.into_data() else { return };
-        self.silence.broken(time::now());
+        let now = time::now();
+        self.silence.broken(now);
+        self.progress.now = now;
         if self.phase == Phase::Flowing && self.framer.push(chunk).is_err() {
             self.cut("the provider sent an endless event", out);
         }
@@ -203,8 +210,13 @@ impl Relay {
     }
 
     fn pass(&mut self, sign: Sign, event: &Bytes, out: &mut BytesMut) {
+        if sign == Sign::Content {
+            self.progress.made();
+        }
         match sign {
             Sign::Fault => self.fault(event, out),
+            Sign::Garbled => self.cut(GARBLED, out),
+            Sign::Noise => self.served.in_flight.row().skipped(),
             Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
             Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
                 match &mut self.translator {
@@ -277,13 +289,14 @@ impl Relay {
         if self.phase == Phase::Closing {
             self.phase = Phase::Over;
         } else {
-            let limit = self.silence.limit.as_secs_f64();
-            self.fail(
-                Failure::new(Class::Timeout, 408),
-                Fault::new(self.dialect, 408, format!("the provider fell silent for {limit} s")),
-                out,
-            );
+            self.stalled(self.silence.limit, out);
         }
+    }
+
+    /// Nothing, or nothing of the answer, has come for so long.
+    fn stalled(&mut self, limit: Duration, out: &mut BytesMut) {
+        let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
+        self.fail(Failure::new(Class::Timeout, 408), Fault::new(self.dialect, 408, why), out);
     }
 
     /// The provider reports an error in the middle of its stream.
@@ -323,7 +336,7 @@ impl Relay {
         record.end = end;
         record.class = failure.map(|failure| failure.class);
         let row = self.served.in_flight.row();
-        lessons::of_stream(&self.served, used.usage, failure, now);
+        lessons::of_stream(&self.served, used.usage, failure, (self.progress.longest, now));
         let end = match failure {
             None => {
                 row.succeeded(&used.answer(&self.served, now), now);
@@ -367,44 +380,6 @@ impl Drop for Relay {
             self.served.in_flight.row().charged(used.tokens(), used.cost, now);
             let (at, since) = (self.served.deployment, self.served.since);
             record.attempts.extend(over(&self.live, at, since, now, TryEnd::Abandoned));
-        }
-    }
-}
-
-/// A limit on the time between two reads. Reading only notes the time; the timer is set anew
-/// when it fires, so that a busy stream never touches it.
-struct Silence {
-    limit: Duration,
-    last: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl std::fmt::Debug for Silence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Silence").field("limit", &self.limit).finish_non_exhaustive()
-    }
-}
-
-impl Silence {
-    fn new(limit: Duration, now: Instant) -> Self {
-        Self { limit, last: now, timer: Box::pin(tokio::time::sleep_until((now + limit).into())) }
-    }
-
-    fn broken(&mut self, now: Instant) {
-        self.last = now;
-    }
-
-    /// Ready when nothing was read for as long as the limit.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let until = self.last + self.limit;
-            if until <= time::now() {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(until.into());
         }
     }
 }

@@ -16,8 +16,8 @@ use super::{gather, lessons};
 use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::routing::table::fill;
-use crate::routing::{Hedged, Launch, Role, Shape};
-use crate::stats::Seat;
+use crate::routing::{Hedged, Late, Launch, Role, Shape};
+use crate::stats::{Fate, Noted, Seat};
 
 /// The tries that run. Dropping it ends them at the wire.
 pub(super) struct Tries<'a> {
@@ -30,6 +30,8 @@ pub(super) struct Tries<'a> {
     queued: Option<Instant>,
     /// The hedge that was made last, and who was late.
     hedge: Option<(DeploymentIx, DeploymentIx)>,
+    /// The hedge that was only observed: who would have been asked, and when.
+    unhedged: Option<(DeploymentIx, Instant)>,
 }
 
 /// Where tries are noted.
@@ -64,7 +66,8 @@ type Calling<'a> = Pin<Box<dyn Future<Output = Finished> + Send + 'a>>;
 
 impl<'a> Tries<'a> {
     pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
-        Self { job, notes, running: SmallVec::new(), since: None, queued: None, hedge: None }
+        let running = SmallVec::new();
+        Self { job, notes, running, since: None, queued: None, hedge: None, unhedged: None }
     }
 
     /// Starts a try, in the seat that was kept for it.
@@ -81,6 +84,9 @@ impl<'a> Tries<'a> {
         match (launch.role, self.running.last()) {
             (Role::Hedge, Some(late)) => {
                 self.hedge = Some((late.launch.member.deployment, launch.member.deployment));
+                if let Some(hedges) = self.job.live.hedges.get(launch.group.at) {
+                    hedges.note(self.job.shape.kind(), Noted::Made);
+                }
             }
             (Role::Hedge | Role::Lead, _) => note(record, &launch, self.job),
         }
@@ -123,14 +129,14 @@ impl<'a> Tries<'a> {
                 first.await?
             }
         };
-        let over = self.running.remove(at);
-        self.note_end(&over, finished.end);
+        let (over, now) = (self.running.remove(at), time::now());
+        self.note_end(&over, finished.end, now);
         if let Ok(won) = &finished.result {
-            self.teach_worth(&over);
-            self.note_winner(&over, won);
+            self.teach_worth(&over, now);
+            self.note_winner(&over, won, now);
         } else if self.running.is_empty() {
             self.notes.record.first_token = None;
-            self.note_pause();
+            self.note_pause(now);
         }
         Some((over.launch, finished.result))
     }
@@ -145,12 +151,14 @@ impl<'a> Tries<'a> {
             (Hedged::Made, Some(Role::Lead)) => Some("lost"),
             (Hedged::Made, None) => Some("failed"),
         };
+        let (Some(outcome), Some(asked)) = (record.hedge, record.deployment) else { return };
+        let Some(books) = self.job.live.hedges_of(asked) else { return };
+        books.note(self.job.shape.kind(), Noted::Outcome(outcome));
         let Some((first, second)) = self.hedge else { return };
         let live = self.job.live;
-        let group = live.member(first).and_then(|(group, _)| live.hedges.get(group.at));
         let ids = (live.deployment(first), live.deployment(second));
-        if let (Some(hedges), (Some(first), Some(second))) = (group, ids) {
-            hedges.ended(&first.id, &second.id, record.hedge == Some("won"), time::now());
+        if let (Some(first), Some(second)) = ids {
+            books.ended(&first.id, &second.id, outcome == "won", time::now());
         }
     }
 
@@ -166,6 +174,12 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// Notes that a late try would have been hedged, had hedging not only been observed.
+    pub(super) fn note_unhedged(&mut self, late: &Late<'_>, now: Instant) {
+        self.unhedged = Some((late.second.deployment, now));
+        self.notes.record.unhedged = Some(late.second.deployment);
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Finished)> {
         for (at, running) in self.running.iter_mut().enumerate() {
             if let Poll::Ready(finished) = running.future.as_mut().poll(cx) {
@@ -176,11 +190,11 @@ impl<'a> Tries<'a> {
     }
 
     /// Tells what the first try of the request shows of the worth of hedging.
-    fn teach_worth(&self, winner: &Running<'a>) {
+    fn teach_worth(&self, winner: &Running<'a>, now: Instant) {
         let late = self.running.iter().find(|running| running.launch.role == Role::Lead);
-        let (primary, beaten) = match (winner.launch.role, late) {
-            (Role::Lead, _) => (winner, false),
-            (Role::Hedge, Some(late)) => (late, true),
+        let (primary, fate) = match (winner.launch.role, late) {
+            (Role::Lead, _) => (winner, Fate::Answered),
+            (Role::Hedge, Some(late)) => (late, Fate::Beaten),
             // It has failed before; what it would have taken is not known.
             (Role::Hedge, None) => return,
         };
@@ -189,43 +203,51 @@ impl<'a> Tries<'a> {
         if !is_first || launch.group.hedge.mode == HedgeMode::Disabled {
             return;
         }
-        if let Some(row) = self.job.live.rows.get(launch.member.deployment) {
-            lessons::of_primary(row, shape, super::since(primary.since), beaten);
+        let rows = &self.job.live.rows;
+        let Some(row) = rows.get(launch.member.deployment) else { return };
+        let waited = now.saturating_duration_since(primary.since);
+        match self.unhedged.filter(|_| fate == Fate::Answered) {
+            None => lessons::of_primary(row, shape, waited, fate),
+            Some((other, at)) => {
+                let after = at.saturating_duration_since(primary.since);
+                lessons::of_unhedged(row, rows.get(other), shape, (waited, after));
+            }
         }
     }
 
-    fn note_winner(&mut self, over: &Running<'a>, won: &Won) {
-        self.note_pause();
-        let waited = time::now().saturating_duration_since(self.notes.opened);
+    fn note_winner(&mut self, over: &Running<'a>, won: &Won, now: Instant) {
+        self.note_pause(now);
         let record = &mut *self.notes.record;
         if record.tries > 1 {
             note(record, &over.launch, self.job);
         }
         if let Won::Stream(_) = won {
-            record.first_token = Some(waited);
+            record.first_token = Some(now.saturating_duration_since(self.notes.opened));
         }
     }
 
     fn end_all(&mut self, end: TryEnd) {
         for running in std::mem::take(&mut self.running) {
+            let now = time::now();
             let row = self.job.live.rows.get(running.launch.member.deployment);
             if let (Some(row), Some(shape)) = (row, running.waits) {
-                lessons::of_cut(row, self.job.call, shape, super::since(running.since));
+                let waited = now.saturating_duration_since(running.since);
+                lessons::of_cut(row, self.job.call, shape, waited);
             }
-            self.note_end(&running, Some(end));
+            self.note_end(&running, Some(end), now);
         }
     }
 
-    fn note_end(&mut self, over_now: &Running<'_>, end: Option<TryEnd>) {
+    fn note_end(&mut self, over_now: &Running<'_>, end: Option<TryEnd>, now: Instant) {
         let at = over_now.launch.member.deployment;
-        let noted = end.and_then(|end| over(self.job.live, at, over_now.since, time::now(), end));
+        let noted = end.and_then(|end| over(self.job.live, at, over_now.since, now, end));
         self.notes.record.attempts.extend(noted);
     }
 
     /// No try runs any more.
-    fn note_pause(&mut self) {
+    fn note_pause(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
-            self.notes.record.upstream += super::since(since);
+            self.notes.record.upstream += now.saturating_duration_since(since);
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::protocol::watch::Watch;
 use crate::protocol::{Call, Endpoint, Fields, Usage};
 use crate::provider::runs_to_end;
 use crate::registry::Price;
-use crate::stats::Answer;
+use crate::routing::Kind;
+use crate::stats::{Answer, Noted};
 
 /// What was asked. Prompts are kept until it is known whether an estimate is needed; only huge
 /// ones are counted at once, so that a stream does not hold on to them.
@@ -92,20 +93,49 @@ impl Used {
                 *wasted = self.wasted(tried.deployment, live);
             }
         }
+        if record.hedge.is_some() {
+            self.note_hedge(record, live);
+        }
     }
 
-    /// What a try of the same request used that was cut short: the same prompt, and the answer too
-    /// where the provider goes on. It counts against the deployment's limits and budgets.
+    /// Tells the group what its hedge has used, or would have used. Tries that lost in other groups
+    /// are those of several models at once.
+    fn note_hedge(&self, record: &Record, live: &Live) {
+        let asked = record.deployment.and_then(|at| Some((at, live.hedges_of(at)?)));
+        let Some((asked, hedges)) = asked else { return };
+        let group = |at: DeploymentIx| live.member(at).map(|(group, _)| group.at);
+        let kind = Kind { stream: record.stream, ..Kind::default() };
+        for tried in record.attempts.iter().filter(|tried| group(tried.deployment) == group(asked))
+        {
+            if let TryEnd::Lost(wasted) = tried.end {
+                hedges.note(kind, Noted::Wasted(wasted.tokens, wasted.cost));
+            }
+        }
+        if let (Some(second), Some(_)) = (record.unhedged, self.usage) {
+            let used = self.beside(second, live);
+            hedges.note(kind, Noted::Unmade(used.tokens(), used.cost));
+        }
+    }
+
+    /// What a try of the same request used that was cut short. It counts against the deployment's
+    /// limits and budgets.
     fn wasted(&self, at: DeploymentIx, live: &Live) -> Wasted {
-        let Some(own) = self.usage else { return Wasted::default() };
-        let vendor = live.deployment(at).map_or("", |deployment| deployment.vendor.prefix);
-        let completion = if runs_to_end(vendor) { own.completion } else { 0 };
-        let usage = Usage { prompt: own.prompt, completion, ..Usage::default() };
-        let used = Self::of(Some(usage), live.price(at));
-        if let Some(row) = live.rows.get(at) {
+        let used = self.beside(at, live);
+        if let (Some(row), Some(_)) = (live.rows.get(at), used.usage) {
             row.charged(used.tokens(), used.cost, time::now());
         }
         Wasted { tokens: used.tokens(), cost: used.cost }
+    }
+
+    /// What the same request uses at a deployment where it is cut short: its prompt, and the answer
+    /// too where the provider goes on.
+    fn beside(&self, at: DeploymentIx, live: &Live) -> Self {
+        let usage = self.usage.map(|own| {
+            let vendor = live.deployment(at).map_or("", |deployment| deployment.vendor.prefix);
+            let completion = if runs_to_end(vendor) { own.completion } else { 0 };
+            Usage { prompt: own.prompt, completion, ..Usage::default() }
+        });
+        Self::of(usage, live.price(at))
     }
 
     /// All tokens.

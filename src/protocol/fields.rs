@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::rope::Rope;
+use super::scan::Scan;
 
 /// The fields of an object in the order of the text. Spans count from the start of that text.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +68,45 @@ impl Fields {
     /// never read different ones. Other repeated names are kept as they are.
     pub fn of(text: &[u8]) -> Result<Self, NotAnObject> {
         let text = utf8(text)?;
+        let mut fields = Self::default();
+        if fields.see(text).is_none() {
+            fields = Self::parsed(text)?;
+        }
+        for name in ["model", "stream"] {
+            if fields.positions(text.as_bytes(), name).nth(1).is_some() {
+                return Err(NotAnObject::Repeated(name.into()));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// Finds them by a look, which is quick but refuses without a reason; some may be found then.
+    fn see(&mut self, text: &str) -> Option<()> {
+        let mut scan = Scan::new(text);
+        scan.pass(b'{')?;
+        self.start = scan.at();
+        if scan.peek()? == b'}' {
+            scan.pass(b'}')?;
+        } else {
+            loop {
+                let name = scan.name()?;
+                let value = scan.value()?;
+                if self.list.len() == MAX_FIELDS {
+                    return None;
+                }
+                self.list.push(Field { name: Name::at(name, text)?, value });
+                if scan.peek()? == b'}' {
+                    scan.pass(b'}')?;
+                    break;
+                }
+                scan.pass(b',')?;
+            }
+        }
+        scan.peek().is_none().then_some(())
+    }
+
+    /// Found by a parser, which says what is wrong.
+    fn parsed(text: &str) -> Result<Self, NotAnObject> {
         let first = text.bytes().position(|byte| !byte.is_ascii_whitespace());
         let Some(open) = first.filter(|&at| text.as_bytes().get(at) == Some(&b'{')) else {
             return match serde_json::from_str::<serde::de::IgnoredAny>(text) {
@@ -80,11 +120,6 @@ impl Fields {
             .deserialize_map(Collect { text, into: &mut fields })
             .and_then(|()| reader.end())
             .map_err(|error| NotAnObject::Invalid(error.to_string()))?;
-        for name in ["model", "stream"] {
-            if fields.positions(text.as_bytes(), name).nth(1).is_some() {
-                return Err(NotAnObject::Repeated(name.into()));
-            }
-        }
         Ok(fields)
     }
 
@@ -134,6 +169,17 @@ fn utf8(text: &[u8]) -> Result<&str, NotAnObject> {
         std::str::from_utf8(text)
             .map_err(|error| NotAnObject::Invalid(format!("{error} (it must be UTF-8)")))
     })
+}
+
+impl Name {
+    /// The name that stands there between quotes; `None` where its escapes say nothing.
+    fn at(span: Range<usize>, text: &str) -> Option<Self> {
+        if memchr::memchr(b'\\', text.as_bytes().get(span.clone())?).is_none() {
+            return Some(Self::Plain(span));
+        }
+        let quoted = text.get(span.start - 1..=span.end)?;
+        serde_json::from_str(quoted).ok().map(Self::Escaped)
+    }
 }
 
 impl Field {
@@ -464,6 +510,37 @@ mod tests {
         assert!(Fields::of(&text.as_bytes()[..150_000]).is_err());
     }
 
+    /// Names, spans and where they begin, by the look and by the parser.
+    #[track_caller]
+    fn alike(text: &str) {
+        let facts = |fields: Fields| {
+            let list = fields.list.iter();
+            let list = list.map(|it| (it.name(text.as_bytes()).to_owned(), it.value.clone()));
+            (fields.start, list.collect::<Vec<_>>())
+        };
+        let mut seen = Fields::default();
+        let seen = seen.see(text).map(|()| facts(seen));
+        assert_eq!(seen, Fields::parsed(text).ok().map(facts), "{text}");
+    }
+
+    #[test]
+    fn a_look_finds_what_the_parser_finds() {
+        for text in [
+            "{}",
+            "\n\t\r {\"a\" : [1, {\"b\":2}] , \"\\u0061\\\\\":\"x\" }  ",
+            "{\"a\":1}x",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"\\ud800\":1}",
+            "{\"\\ud83d\\ude00\":1}",
+            "\u{c}{}",
+            "[]",
+            "",
+        ] {
+            alike(text);
+        }
+    }
+
     fn object() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -489,6 +566,7 @@ mod tests {
             };
             let bytes = Bytes::from(text);
             let fields = Fields::of(&bytes).unwrap();
+            alike(std::str::from_utf8(&bytes).unwrap());
             let mut want = object.as_object().unwrap().clone();
             let mut edits = Edits::new();
             let mut seen = std::collections::BTreeSet::new();

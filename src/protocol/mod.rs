@@ -10,6 +10,7 @@ pub mod list;
 pub mod name;
 pub mod openai;
 pub mod rope;
+mod scan;
 pub mod sse;
 pub mod turn;
 pub mod usage;

@@ -20,8 +20,13 @@ pub enum Sign {
     Done,
     /// An error; the event's data is its body.
     Fault,
+    /// An event that is broken; what it held of the answer is lost.
+    Garbled,
     /// A sign of life: a role, a ping, a comment.
     Life,
+    /// Broken or no event at all, and nothing of the answer is lost with it. No client could read
+    /// it, so it is passed over.
+    Noise,
     /// The event that only carries usage, which a client sees only if it asked.
     Usage,
 }
@@ -55,6 +60,9 @@ impl Watch {
     /// Reads one event.
     pub fn event(&mut self, event: &[u8]) -> Sign {
         let Some(data) = payload(event) else { return Sign::Life };
+        if let Some(broken) = self.broken(&data) {
+            return broken;
+        }
         let sign = match self.endpoint {
             Endpoint::ChatCompletions | Endpoint::Completions => self.chunk(&data),
             Endpoint::Messages | Endpoint::CountTokens => self.message_event(&data),
@@ -62,6 +70,23 @@ impl Watch {
         };
         self.content_events += u64::from(sign == Sign::Content);
         sign
+    }
+
+    /// What an event is that cannot be read; `None` for one that can. Every event is an object, but
+    /// for the end mark.
+    fn broken(&self, data: &[u8]) -> Option<Sign> {
+        let data = data.trim_ascii();
+        match data.first() {
+            None => Some(Sign::Life),
+            Some(b'{') if Fields::of(data).is_ok() => None,
+            // Once the provider has said why it stopped, only its usage is still to come.
+            Some(b'{') if self.finished || memmem::find(data, b"\"ping\"").is_some() => {
+                Some(Sign::Noise)
+            }
+            Some(b'{') => Some(Sign::Garbled),
+            Some(_) if data.starts_with(b"[DONE]") => None,
+            Some(_) => Some(Sign::Noise),
+        }
     }
 
     fn chunk(&mut self, data: &[u8]) -> Sign {
@@ -211,7 +236,22 @@ fn nested_usage(data: &[u8], fields: &Fields) -> Option<Usage> {
     groq.or_else(|| fields.parse::<Vec<Holder<'_>>>(data, "choices")?.into_iter().find_map(of))
 }
 
-/// Whether a chunk of a chat or text completion carries anything but a role.
+/// Whether a whole answer holds nothing: no content, and no reason why it has ended. One that was
+/// ended for a reason may well be empty.
+pub fn says_nothing(endpoint: Endpoint, body: &[u8], fields: &Fields) -> bool {
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => {
+            !has_reason(body, b"\"finish_reason\"") && !chunk_has_content(body)
+        }
+        Endpoint::Messages => {
+            !has_reason(body, b"\"stop_reason\"")
+                && fields.get(body, "content").is_none_or(is_empty_list)
+        }
+        Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses => false,
+    }
+}
+
+/// Whether a chunk of a chat or text completion, or a whole one, carries anything but a role.
 fn chunk_has_content(data: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Chunk<'a> {
@@ -223,12 +263,15 @@ fn chunk_has_content(data: &[u8]) -> bool {
         #[serde(borrow, default)]
         delta: Option<&'a serde_json::value::RawValue>,
         #[serde(borrow, default)]
+        message: Option<&'a serde_json::value::RawValue>,
+        #[serde(borrow, default)]
         text: Option<Cow<'a, str>>,
     }
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return false };
     chunk.choices.unwrap_or_default().iter().any(|choice| {
         let text = choice.text.as_ref().is_some_and(|text| !text.is_empty());
-        text || choice.delta.is_some_and(|delta| delta_has_content(delta.get().as_bytes()))
+        let mut parts = choice.delta.iter().chain(&choice.message);
+        text || parts.any(|part| delta_has_content(part.get().as_bytes()))
     })
 }
 
@@ -387,6 +430,48 @@ mod tests {
         assert_eq!(signs, [Sign::Life, Sign::Content, Sign::Content]);
         assert!(watch.is_whole());
         assert_eq!(watch.usage.unwrap().total(), 2);
+    }
+
+    #[test]
+    fn a_broken_event_is_noise_unless_something_of_the_answer_is_lost() {
+        let content = r#"{"choices":[{"delta":{"content":"a"}}]}"#;
+        let end = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+        let broken = r#"{"choices":[{"delta":{"content":"a"#;
+        let chat = |events: &[&str]| signs(Endpoint::ChatCompletions, events).0.pop().unwrap();
+        assert_eq!(chat(&[content, broken]), Sign::Garbled);
+        assert_eq!(chat(&[broken]), Sign::Garbled);
+        assert_eq!(chat(&[content, r#"{"id":"#]), Sign::Garbled);
+        assert_eq!(chat(&[content, end, broken]), Sign::Noise);
+        for noise in ["hello", "\"hello\"", "7", "<html>", r#"{"type":"ping",}"#] {
+            assert_eq!(chat(&[content, noise]), Sign::Noise, "{noise}");
+        }
+        assert_eq!(chat(&[content, " "]), Sign::Life);
+        let delta = r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}"#;
+        let half = &delta[..delta.len() - 3];
+        assert_eq!(signs(Endpoint::Messages, &[delta, half]).0, [Sign::Content, Sign::Garbled]);
+    }
+
+    #[test]
+    fn an_answer_says_nothing_without_content_and_reason() {
+        use Endpoint::{ChatCompletions, Completions, Messages};
+        let check = |endpoint, body: &str, want: bool| {
+            let fields = Fields::of(body.as_bytes()).unwrap();
+            assert_eq!(says_nothing(endpoint, body.as_bytes(), &fields), want, "{body}");
+        };
+        let chat = |message: &str, reason: &str| {
+            format!(r#"{{"choices":[{{"message":{message},"finish_reason":{reason}}}]}}"#)
+        };
+        check(ChatCompletions, r#"{"choices":[]}"#, true);
+        check(ChatCompletions, &chat(r#"{"role":"assistant","content":""}"#, "null"), true);
+        check(ChatCompletions, &chat(r#"{"role":"assistant","content":null}"#, "\"\""), true);
+        check(ChatCompletions, &chat(r#"{"role":"assistant","content":""}"#, "\"length\""), false);
+        check(ChatCompletions, &chat(r#"{"role":"assistant","content":"a"}"#, "null"), false);
+        check(ChatCompletions, &chat(r#"{"tool_calls":[{"id":"t"}]}"#, "null"), false);
+        check(Completions, r#"{"choices":[{"text":"","finish_reason":null}]}"#, true);
+        check(Completions, r#"{"choices":[{"text":"a","finish_reason":null}]}"#, false);
+        check(Messages, r#"{"content":[ ],"stop_reason":null}"#, true);
+        check(Messages, r#"{"content":[],"stop_reason":"end_turn"}"#, false);
+        check(Messages, r#"{"content":[{"type":"text"}],"stop_reason":null}"#, false);
     }
 
     #[test]

@@ -5,13 +5,15 @@
 
 use std::time::Instant;
 
+use super::cooldown::Rule;
 use super::limit::Exceeded;
-use super::pick::{Filter, Narrow, sift};
+use super::pick::{Filter, Narrow, NoCandidate, least_bad, pick, sift};
 use super::strategy::adaptive::{self, Score};
 use super::strategy::{Candidates, Scene, Strategy};
-use super::table::{Group, Member, Settings};
+use super::table::{Group, Member, RouteTable};
 use super::view::View;
 use super::{budget, limit};
+use crate::lexicon::CooldownState;
 
 /// A member and what becomes of it.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Considered<'g> {
     pub member: &'g Member,
     /// What keeps it from being asked; `None` where it may be.
     pub dropped: Option<Dropped>,
+    /// Until when it is in cooldown, where it is asked all the same because nobody else is left.
+    pub forced: Option<Instant>,
     /// The chance that it is asked first.
     pub chance: f64,
     /// What an adaptive choice is made by.
@@ -41,42 +45,68 @@ pub enum Dropped {
     Tags,
 }
 
-/// What would become of a request of this shape, member by member.
+/// What would become of a request of this shape and with these tags, member by member.
 pub fn explain<'g>(
+    table: &'g RouteTable,
     group: &'g Group,
-    settings: &Settings,
+    tags: &[Box<str>],
     scene: &Scene<'_, impl View>,
 ) -> Vec<Considered<'g>> {
+    let is = |one: &Member, other: &Member| std::ptr::eq(one, other);
     let mut left: Candidates<'g> = group.members.iter().collect();
     let mut lost: Vec<(&Member, Filter)> = Vec::new();
-    let narrow =
-        Narrow { only: None, order: None, tags: &[], excluded: &[], avoided: &[], held: None };
+    let narrow = Narrow { only: None, order: None, tags, excluded: &[], avoided: &[], held: None };
     let note = |filter, left: &Candidates<'g>| {
-        let same = |one: &Member, other: &Member| std::ptr::eq(one, other);
-        let stays = |member: &Member| left.iter().any(|other| same(other, member));
-        let known = |member: &Member| lost.iter().any(|(other, _)| same(other, member));
+        let stays = |member: &Member| left.iter().any(|other| is(other, member));
+        let known = |member: &Member| lost.iter().any(|(other, _)| is(other, member));
         let gone = group.members.iter().filter(|member| !stays(member) && !known(member));
         let fresh: Vec<_> = gone.collect();
         lost.extend(fresh.into_iter().map(|member| (member, filter)));
     };
     // Nobody left is an answer, too.
-    let nobody = sift(&mut left, group, settings, &narrow, scene, note).is_err();
+    let nobody = sift(&mut left, group, table.settings(), &narrow, scene, note).is_err();
     if nobody {
         left.clear();
     }
-    let chances = chances(group.strategy, &left, scene);
+    let forced = forced(table, group, &narrow, scene);
+    let chances = chances(table, group, &left, &narrow, scene);
     let scores = scores(group.strategy, &left, scene.view);
     let considered = group.members.iter().map(|member| {
-        let at = left.iter().position(|other| std::ptr::eq(*other, member));
-        let filter = lost.iter().find(|(other, _)| std::ptr::eq(*other, member));
-        Considered {
-            member,
-            dropped: filter.map(|(_, filter)| reason(*filter, member, scene)),
-            chance: at.and_then(|at| chances.get(at)).copied().unwrap_or_default(),
-            score: at.and_then(|at| scores.get(at)).copied(),
+        let at = left.iter().position(|other| is(other, member));
+        let score = at.and_then(|at| scores.get(at)).copied();
+        if forced.is_some_and(|other| is(other, member)) {
+            let until = scene.view.vitals(member.deployment).cooling_until;
+            let forced = Some(until.unwrap_or(scene.now));
+            return Considered { member, dropped: None, forced, chance: 1.0, score };
         }
+        let filter = lost.iter().find(|(other, _)| is(other, member));
+        let dropped = filter.map(|(_, filter)| reason(*filter, member, scene));
+        let chance = at.and_then(|at| chances.get(at)).copied().unwrap_or_default();
+        Considered { member, dropped, forced: None, chance, score }
     });
     considered.collect()
+}
+
+/// Who is asked although all are in cooldown: nobody, where another group can be.
+fn forced<'g>(
+    table: &'g RouteTable,
+    group: &'g Group,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+) -> Option<&'g Member> {
+    let settings = table.settings();
+    let elsewhere = settings.max_fallbacks > 0
+        && group
+            .fallbacks
+            .iter()
+            .any(|to| to.model != group.name && table.resolve(&to.model).is_some());
+    if elsewhere || group.cooldown != Rule::Pillion {
+        return None;
+    }
+    match pick(group, settings, narrow, scene) {
+        Err(NoCandidate::AllCooling(_)) => least_bad(group, settings, narrow, scene).ok(),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// None but of an adaptive choice.
@@ -110,18 +140,33 @@ fn reason(filter: Filter, member: &Member, scene: &Scene<'_, impl View>) -> Drop
 /// How many throws of the dice tell the chances of a strategy that does not tell them itself.
 const THROWS: u32 = 1_000;
 
-/// The chance of each to be chosen: exact where the choice is adaptive, and else to a thousandth.
-fn chances(strategy: Strategy, left: &Candidates<'_>, scene: &Scene<'_, impl View>) -> Vec<f64> {
-    if strategy == Strategy::Adaptive {
+/// The chance of each to be chosen: to a thousandth, and exact where the choice is adaptive and
+/// nobody is on its way back from a cooldown.
+fn chances(
+    table: &RouteTable,
+    group: &Group,
+    left: &Candidates<'_>,
+    narrow: &Narrow<'_>,
+    scene: &Scene<'_, impl View>,
+) -> Vec<f64> {
+    let is_back = |member: &&Member| {
+        let vitals = scene.view.vitals(member.deployment);
+        vitals.warm_since.is_some() || group.state(&vitals, scene.now) != CooldownState::Closed
+    };
+    let is_adaptive = group.strategy == Strategy::Adaptive;
+    if is_adaptive && !left.iter().any(is_back) {
         let candidates = adaptive::candidates(left, scene.view);
         return adaptive::chances(&candidates, scene.shape.length).to_vec();
     }
+    // Evenly spread dice tell shares best. An adaptive choice throws several times, for which they
+    // must not keep step: the golden ratio never does.
+    let step = if is_adaptive { 0x9e37_79b9_7f4a_7c15 } else { u64::MAX / u64::from(THROWS) };
     let mut chances = vec![0.0; left.len()];
     for throw in 0..THROWS {
-        let entropy = u64::MAX / u64::from(THROWS) * u64::from(throw);
+        let entropy = step.wrapping_mul(u64::from(throw));
         let scene = Scene { view: scene.view, shape: scene.shape, now: scene.now, entropy };
-        let chosen = strategy.choose(left, &scene);
-        let at = left.iter().position(|it| chosen.is_some_and(|other| std::ptr::eq(*it, other)));
+        let Ok(chosen) = pick(group, table.settings(), narrow, &scene) else { continue };
+        let at = left.iter().position(|it| std::ptr::eq(*it, chosen));
         if let Some(chance) = at.and_then(|at| chances.get_mut(at)) {
             *chance += 1.0 / f64::from(THROWS);
         }
@@ -135,10 +180,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::lexicon::DeploymentIx;
+    use crate::lexicon::{DeploymentIx, Substitute};
     use crate::routing::fixture::{World, members};
-    use crate::routing::pick::pick;
-    use crate::routing::table::{Rates, RouteTable};
+    use crate::routing::table::{Rates, Settings};
+    use crate::routing::view::Vitals;
 
     fn table(members: Vec<Member>, strategy: Strategy) -> RouteTable {
         let settings = Settings {
@@ -154,22 +199,37 @@ mod tests {
     /// What is told of each, and that picks do so.
     #[track_caller]
     fn check(members: Vec<Member>, world: &World, strategy: Strategy) -> Vec<Option<Dropped>> {
+        check_tagged(members, world, strategy, &[])
+    }
+
+    #[track_caller]
+    fn check_tagged(
+        members: Vec<Member>,
+        world: &World,
+        strategy: Strategy,
+        tags: &[Box<str>],
+    ) -> Vec<Option<Dropped>> {
         let table = table(members, strategy);
         let (group, settings) = (&table.groups()[0], table.settings());
-        let told = explain(group, settings, &world.scene(0));
+        let told = explain(&table, group, tags, &world.scene(0));
         let narrow =
-            Narrow { only: None, order: None, tags: &[], excluded: &[], avoided: &[], held: None };
+            Narrow { only: None, order: None, tags, excluded: &[], avoided: &[], held: None };
         let mut picked: BTreeMap<u16, f64> = BTreeMap::new();
         for entropy in 0..20_000u64 {
             let scene = world.scene(entropy.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            if let Ok(member) = pick(group, settings, &narrow, &scene) {
+            let chosen = match pick(group, settings, &narrow, &scene) {
+                Err(NoCandidate::AllCooling(_)) => least_bad(group, settings, &narrow, &scene),
+                chosen => chosen,
+            };
+            if let Ok(member) = chosen {
                 *picked.entry(member.deployment.0).or_default() += 1.0 / 20_000.0;
             }
         }
         for one in &told {
             let got = picked.get(&one.member.deployment.0).copied().unwrap_or_default();
             assert!((got - one.chance).abs() < 0.015, "{got} {told:?}");
-            assert_eq!(one.dropped.is_some(), one.score.is_none(), "{told:?}");
+            let is_asked = one.score.is_some() || one.forced.is_some();
+            assert_eq!(one.dropped.is_none(), is_asked, "{told:?}");
         }
         told.into_iter().map(|one| one.dropped).collect()
     }
@@ -209,12 +269,51 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_is_left_everybody_has_a_reason() {
+    fn where_all_are_in_cooldown_the_first_to_be_back_is_asked() {
         let mut world = World::default();
-        world.set_cooling(0, world.now + Duration::from_secs(1));
-        world.set_cooling(1, world.now + Duration::from_secs(2));
+        world.set_cooling(0, world.now + Duration::from_secs(2));
+        world.set_cooling(1, world.now + Duration::from_secs(1));
         let told = check(members(2), &world, Strategy::Adaptive);
-        assert!(told.iter().all(Option::is_some), "{told:?}");
+        assert!(matches!(told[..], [Some(Dropped::Cooling(_)), None]), "{told:?}");
+    }
+
+    #[test]
+    fn where_others_can_be_asked_nobody_is_forced() {
+        let mut world = World::default();
+        world.set_cooling(0, world.now + Duration::from_secs(2));
+        world.set_cooling(1, world.now + Duration::from_secs(1));
+        let other = Substitute::model("other");
+        let settings =
+            Settings { fallbacks: vec![("g".into(), vec![other])], ..Settings::default() };
+        let names = ["g", "g", "other"];
+        let entry =
+            |(it, name): (Member, &str)| (name.into(), format!("{}", it.deployment.0).into(), it);
+        let entries = members(3).into_iter().zip(names).map(entry).collect();
+        let table = RouteTable::build(entries, settings);
+        let told = explain(&table, &table.groups()[0], &[], &world.scene(0));
+        assert!(told.iter().all(|one| one.dropped.is_some() && one.forced.is_none()), "{told:?}");
+    }
+
+    #[test]
+    fn tags_are_those_of_the_request() {
+        let mut all = members(3);
+        all[0].tags = vec!["fast".into()];
+        all[1].tags = vec!["cheap".into()];
+        let told = check_tagged(all, &World::default(), Strategy::Adaptive, &["cheap".into()]);
+        assert_eq!(told, [Some(Dropped::Tags), None, Some(Dropped::Tags)]);
+    }
+
+    #[test]
+    fn who_comes_back_has_the_chance_that_picks_give_it() {
+        let mut world = World::default();
+        let warm_since = Some(world.now.checked_sub(Duration::from_secs(1)).unwrap());
+        world.set_vitals(0, Vitals { warm_since, ..Vitals::default() });
+        for strategy in [Strategy::Adaptive, Strategy::SimpleShuffle] {
+            let table = table(members(2), strategy);
+            let told = explain(&table, &table.groups()[0], &[], &world.scene(0));
+            // A tenth of its turns and a little more, and every second of these.
+            assert!((0.04..0.12).contains(&told[0].chance), "{told:?}");
+        }
     }
 
     #[test]
@@ -223,7 +322,7 @@ mod tests {
         (all[0].weight, all[1].weight) = (Some(3.0), Some(1.0));
         let table = table(all, Strategy::SimpleShuffle);
         let world = World::default();
-        let told = explain(&table.groups()[0], table.settings(), &world.scene(0));
+        let told = explain(&table, &table.groups()[0], &[], &world.scene(0));
         assert!((told[0].chance - 0.75).abs() < 0.002 && told[0].score.is_none(), "{told:?}");
     }
 }

@@ -18,6 +18,7 @@ pub mod strategy;
 pub mod table;
 pub mod view;
 
+pub use attempts::patience::Patience;
 pub use attempts::{
     Action, Ask, Attempts, Busy, Hedged, Late, Launch, Outcome, Role, TryId, Verdict,
 };

@@ -1,8 +1,10 @@
 //! Names to candidates: every public name resolved once, when the configuration is loaded.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use super::attempts::patience::Timeouts;
 use super::budget::Budget;
 use super::cooldown::{Rule, breaker};
 use super::hedge;
@@ -163,9 +165,8 @@ pub struct Settings {
     pub hedge: hedge::Settings,
     /// `pillion.groups.NAME.hedge`, with what it leaves out from `pillion.hedge`.
     pub group_hedges: BTreeMap<Box<str>, hedge::Settings>,
-    /// `pillion.timeouts.total`: how long all tries of a request may take together; `None` is as
-    /// long as each of them may.
-    pub total_timeout: Option<Duration>,
+    /// `pillion.timeouts`.
+    pub timeouts: Timeouts,
 }
 
 /// What `rpm` and `tpm` mean where the strategy says nothing about them.
@@ -228,7 +229,7 @@ impl Default for Settings {
             provider_budgets: BTreeMap::new(),
             hedge: hedge::Settings::default(),
             group_hedges: BTreeMap::new(),
-            total_timeout: None,
+            timeouts: Timeouts::default(),
         }
     }
 }
@@ -489,13 +490,13 @@ fn captures(pattern: &str, name: &str) -> Option<Vec<Box<str>>> {
 ///
 /// As `LiteLLM`: without stars the template stands as it is, and where the request filled more
 /// stars than there are, `asked` itself is the name.
-pub fn fill(template: &str, captures: &[Box<str>], asked: &str) -> String {
+pub fn fill<'t>(template: &'t str, captures: &[Box<str>], asked: &'t str) -> Cow<'t, str> {
     let stars = template.matches('*').count();
     if stars == 0 {
-        return template.to_owned();
+        return Cow::Borrowed(template);
     }
     if captures.len() > stars {
-        return asked.to_owned();
+        return Cow::Borrowed(asked);
     }
     let mut filled = String::with_capacity(template.len() + asked.len());
     let mut captures = captures.iter();
@@ -508,7 +509,7 @@ pub fn fill(template: &str, captures: &[Box<str>], asked: &str) -> String {
             }
         }
     }
-    filled
+    Cow::Owned(filled)
 }
 
 #[cfg(test)]
@@ -579,7 +580,7 @@ mod tests {
     fn templates_are_filled_as_litellm_fills_them() {
         let filled = |template: &str, captures: &[&str]| {
             let captures: Vec<Box<str>> = captures.iter().map(|text| (*text).into()).collect();
-            fill(template, &captures, "asked")
+            fill(template, &captures, "asked").into_owned()
         };
         assert_eq!(filled("*", &["gpt-4o"]), "gpt-4o");
         assert_eq!(filled("gpt-4o", &["x"]), "gpt-4o");

@@ -88,6 +88,11 @@ impl Kind {
         Effort::ALL.into_iter().flat_map(both)
     }
 
+    /// One kind of whole answers and one of streams.
+    pub fn answers() -> [Self; 2] {
+        [false, true].map(|stream| Self { stream, ..Self::default() })
+    }
+
     /// The position in tables by kind.
     pub const fn at(self) -> usize {
         self.effort as usize * 2 + self.stream as usize
@@ -194,6 +199,12 @@ pub trait View {
 
     /// What answers to calls of this kind have taught.
     fn forecast(&self, _of: DeploymentIx, _kind: Kind) -> Option<Arc<Forecast>> {
+        None
+    }
+
+    /// The longest pause that a stream makes between two events with content: that of all but one
+    /// of a hundred. `None` where too few have told.
+    fn pause(&self, _of: DeploymentIx, _kind: Kind) -> Option<Duration> {
         None
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::lesson::{Lesson, What};
-use super::taught::Taught;
+use super::taught::{Pace, Taught};
 use super::{Row, StatsTable};
 use crate::lexicon::time;
 use crate::routing::latency::{Forecast, Model, Prior, REFERENCE_TOKENS, Sample};
@@ -55,6 +55,8 @@ pub(super) struct Learner {
     /// By the address of the row, which is held and so stays its own.
     pupils: HashMap<usize, Pupil>,
     groups: HashMap<Box<str>, Common>,
+    /// What is assumed of groups that were not compared yet.
+    usual: ByKind<Prior>,
 }
 
 /// One deployment.
@@ -120,10 +122,9 @@ impl Learner {
     }
 
     fn take(&mut self, lesson: &Lesson, now: Instant) {
-        let usual = Prior::default();
-        let group = lesson.row.learning.group();
-        let prior = self.groups.get(&**group).and_then(|it| it.priors.get(lesson.kind.at()));
-        let prior = prior.unwrap_or(&usual);
+        let common = self.groups.get(&**lesson.row.learning.group());
+        let priors = common.map_or(&self.usual, |it| &it.priors);
+        let Some(prior) = priors.get(lesson.kind.at()) else { return };
         let key = address(&lesson.row);
         let pupil = self.pupils.entry(key).or_insert_with(|| Pupil::new(&lesson.row, now));
         pupil.take(lesson, prior, now);
@@ -167,7 +168,8 @@ impl Learner {
                 pupil.forecasts_at = now;
             }
             let common = self.groups.get(&**row.learning.group());
-            let forecasts = pupil.forecasts(row.learning.forecasts(), all, common, now);
+            let priors = common.map_or(&self.usual, |it| &it.priors);
+            let forecasts = pupil.forecasts(row.learning.forecasts(), all, priors, now);
             let outlook = Outlook { age, ..pupil.outlook(common, now) };
             let paces = pupil.paces();
             row.learning.publish(Taught { forecasts, paces, outlook });
@@ -203,7 +205,7 @@ impl Pupil {
         match lesson.what {
             What::Failed { retry_after } => model.fail(retry_after, now),
             What::Primary { .. } | What::Quota { .. } => {}
-            What::Pace { tokens, took } => model.learn_pace(tokens, took, now),
+            What::Pace { tokens, took, pause } => model.learn_pace(tokens, took, pause, now),
             What::Waited { length, waited, seen } => {
                 model.learn(&Sample { prompt_tokens: length, waited, seen }, prior, now);
             }
@@ -215,23 +217,26 @@ impl Pupil {
         &self,
         mut before: ByKind<Option<Arc<Forecast>>>,
         all: bool,
-        common: Option<&Common>,
+        priors: &ByKind<Prior>,
         now: Instant,
     ) -> ByKind<Option<Arc<Forecast>>> {
-        let usual = Prior::default();
         for (at, place) in before.iter_mut().enumerate() {
             let heard = self.heard.get(at) == Some(&true);
-            if let (Some(Some(model)), true) = (self.models.get(at), all || heard) {
-                let prior = common.and_then(|it| it.priors.get(at)).unwrap_or(&usual);
+            if let (Some(Some(model)), Some(prior), true) =
+                (self.models.get(at), priors.get(at), all || heard)
+            {
                 *place = Some(Arc::new(model.forecast(prior, now)));
             }
         }
         before
     }
 
-    fn paces(&self) -> ByKind<Option<Duration>> {
-        let of = |at: usize| self.models.get(at)?.as_ref()?.time_per_token();
-        std::array::from_fn(of)
+    fn paces(&self) -> ByKind<Pace> {
+        let of = |at: usize| {
+            let model = self.models.get(at)?.as_ref()?;
+            Some(Pace { per_token: model.time_per_token(), pause: model.longest_pause() })
+        };
+        std::array::from_fn(|at| of(at).unwrap_or_default())
     }
 
     fn outlook(&self, common: Option<&Common>, now: Instant) -> Outlook {
@@ -382,8 +387,14 @@ mod tests {
         let mut school = School::new();
         let rows = school.rows(&["a"]);
         let row = rows.get(FIRST).unwrap();
-        row.tell(STREAM, What::Pace { tokens: 100, took: Duration::from_secs(1) });
-        row.tell(STREAM, What::Pace { tokens: 300, took: Duration::from_secs(5) });
+        row.tell(
+            STREAM,
+            What::Pace { tokens: 100, took: Duration::from_secs(1), pause: Duration::ZERO },
+        );
+        row.tell(
+            STREAM,
+            What::Pace { tokens: 300, took: Duration::from_secs(5), pause: Duration::ZERO },
+        );
         school.round(ROUND);
         assert_eq!(row.pace(STREAM), Some(Duration::from_millis(15)));
         assert_eq!(row.pace(WHOLE), None);

@@ -34,10 +34,12 @@ pub enum What {
     },
     /// How fast a stream went on after its first token.
     Pace {
-        /// Tokens after the first.
+        /// Tokens after the first; zero where the provider does not tell.
         tokens: u32,
         /// How long they took.
         took: Duration,
+        /// The longest pause between two events with content.
+        pause: Duration,
     },
     /// It was the first try of a request that a hedge might have been made for: what that tells of
     /// the worth of hedging.
@@ -46,8 +48,8 @@ pub enum What {
         waited: Duration,
         /// What was expected of it.
         expected: Duration,
-        /// Whether a hedge has won.
-        beaten: bool,
+        /// What became of it.
+        fate: Fate,
     },
     /// What its provider says is left of its limits.
     Quota {
@@ -64,6 +66,23 @@ pub enum What {
         waited: Duration,
         /// Which of the two it was.
         seen: Seen,
+    },
+}
+
+/// What became of the first try of a request that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It answered.
+    Answered,
+    /// A hedge was first.
+    Beaten,
+    /// It answered; a hedge would have been made, but hedging is only observed. Times are in
+    /// microseconds, so that lessons stay small.
+    Unhedged {
+        /// When the hedge would have been made, after its own beginning.
+        after_us: u32,
+        /// What was expected of the hedge.
+        expected_us: u32,
     },
 }
 
@@ -123,11 +142,14 @@ mod tests {
         let learning = Learning::new(lessons.clone(), time::now());
         let row = Arc::new(Row::new(time::now(), Arc::default(), learning));
         for tokens in 1..=5 {
-            row.tell(Kind::default(), What::Pace { tokens, took: Duration::ZERO });
+            row.tell(
+                Kind::default(),
+                What::Pace { tokens, took: Duration::ZERO, pause: Duration::ZERO },
+            );
         }
         assert_eq!(lessons.dropped(), 3);
         let told: Vec<_> = lessons.waiting().map(|lesson| lesson.what).collect();
-        let pace = |tokens| What::Pace { tokens, took: Duration::ZERO };
+        let pace = |tokens| What::Pace { tokens, took: Duration::ZERO, pause: Duration::ZERO };
         assert_eq!(told, [pace(1), pace(2)]);
         row.tell(Kind::default(), pace(6));
         assert_eq!(lessons.dropped(), 3);

@@ -29,9 +29,9 @@ use crate::routing::view::{Counted, Measure, Payer, Samples, Spent, Used};
 use crate::routing::{Group, Kind, Member, Outlook, Settings, View, Vitals};
 use circuit::Circuit;
 pub use circuit::Trial;
-pub use hedges::{GroupHedges, Hedges};
+pub use hedges::{Extra, GroupHedges, Hedges, Noted, Worth};
 use lesson::Lesson;
-pub use lesson::{Lessons, What};
+pub use lesson::{Fate, Lessons, What};
 use minute::{MINUTE, Minute};
 use purse::Purse;
 pub use queue::{Place, Queue, Seat};
@@ -154,6 +154,10 @@ impl View for Rows {
         self.get(of)?.learning.forecast(kind)
     }
 
+    fn pause(&self, of: DeploymentIx, kind: Kind) -> Option<Duration> {
+        self.get(of)?.learning.pace(kind).pause
+    }
+
     fn used(&self, of: DeploymentIx, window: Duration, now: Instant) -> Used {
         self.get(of).map_or_else(Used::default, |row| row.used(window, now))
     }
@@ -227,6 +231,8 @@ pub struct Row {
     recent: Window,
     /// Estimated tokens of the prompts of tries that run.
     pending: AtomicU64,
+    /// Events of its streams that were passed over.
+    skipped: AtomicU64,
     last_minute: Minute,
     first_tokens: Recent,
     per_token: Recent,
@@ -249,6 +255,7 @@ impl Row {
             minute: Window::default(),
             recent: Window::default(),
             pending: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             last_minute: Minute::default(),
             first_tokens: Recent::default(),
             per_token: Recent::default(),
@@ -288,6 +295,16 @@ impl Row {
     /// or because the request named the deployment.
     pub fn forced(&self) -> u64 {
         self.circuit.forced()
+    }
+
+    /// Counts an event of a stream that was passed over.
+    pub fn skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events were passed over.
+    pub fn events_skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// A try that begins, as the breaker sees it.
@@ -404,7 +421,7 @@ impl Row {
 
     /// What a token of a stream takes after the first; `None` where nobody has seen one.
     pub fn pace(&self, kind: Kind) -> Option<Duration> {
-        self.learning.pace(kind)
+        self.learning.pace(kind).per_token
     }
 
     /// Ends a cooldown.

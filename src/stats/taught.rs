@@ -14,10 +14,19 @@ use crate::routing::{Kind, Outlook};
 pub(super) struct Taught {
     /// By the position of the kind of call; `None` where there was none yet.
     pub(super) forecasts: [Option<Arc<Forecast>>; Kind::COUNT],
-    /// What a token of a stream takes after the first, likewise.
-    pub(super) paces: [Option<Duration>; Kind::COUNT],
+    /// How streams go on after their first token, likewise.
+    pub(super) paces: [Pace; Kind::COUNT],
     /// Of all kinds together.
     pub(super) outlook: Outlook,
+}
+
+/// How streams go on after their first token; `None` where too few have told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// What a token takes.
+    pub(super) per_token: Option<Duration>,
+    /// See [`View::pause`](crate::routing::View::pause).
+    pub(super) pause: Option<Duration>,
 }
 
 /// A row's side of learning: where it tells, and what it was taught.
@@ -62,8 +71,8 @@ impl Learning {
         self.taught.load().forecasts.get(kind.at())?.clone()
     }
 
-    pub(super) fn pace(&self, kind: Kind) -> Option<Duration> {
-        self.taught.load().paces.get(kind.at()).copied()?
+    pub(super) fn pace(&self, kind: Kind) -> Pace {
+        self.taught.load().paces.get(kind.at()).copied().unwrap_or_default()
     }
 
     pub(super) fn forecasts(&self) -> [Option<Arc<Forecast>>; Kind::COUNT] {

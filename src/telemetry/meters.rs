@@ -351,6 +351,7 @@ struct OfDeployment {
     cooling: Gauge,
     states: [Gauge; CooldownState::ALL.len()],
     panics: Counter,
+    events_skipped: Counter,
     /// In [`PicoUsd`], so that the sum stays exact; shown as dollars when scraped.
     cost: AtomicU64,
     cost_shown: Gauge,
@@ -382,6 +383,7 @@ impl OfDeployment {
             states: CooldownState::ALL
                 .map(|state| maker.gauge(&table::COOLDOWN_STATE, &[id, state.as_str()])),
             panics: maker.counter(&table::PANICS, &[id]),
+            events_skipped: maker.counter(&table::EVENTS_SKIPPED, &[id]),
             cost: AtomicU64::new(0),
             cost_shown: maker.gauge(&table::COST, &[id, group]),
             hedge_cost: AtomicU64::new(0),
@@ -421,6 +423,7 @@ impl OfDeployment {
             gauge.set(f64::from(u8::from(*state == is)));
         }
         self.panics.absolute(now.map_or(0, |now| now.panics));
+        self.events_skipped.absolute(now.map_or(0, |now| now.events_skipped));
     }
 
     fn show_cost(&self) {

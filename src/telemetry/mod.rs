@@ -11,6 +11,7 @@ mod line;
 pub mod meters;
 mod process;
 pub mod table;
+mod worth;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use std::time::Duration;
 use crate::account::{Record, Sink};
 use crate::lexicon::CooldownState;
 use crate::lexicon::time::unix_now;
+use crate::report::Route;
 use access_log::AccessLog;
 use meters::{Meters, Named};
 use process::Process;
+use worth::Shown;
 
 /// Takes records and shows what they add up to.
 #[derive(Debug)]
@@ -29,13 +32,14 @@ pub struct Telemetry {
     meters: Meters,
     access_log: Option<Arc<AccessLog>>,
     started: Duration,
+    worth: Shown,
 }
 
 impl Telemetry {
     /// Metrics alone, or with an access log. Call it once, when the process starts: that is the
     /// start time it shows.
     pub fn new(access_log: Option<Arc<AccessLog>>) -> Self {
-        Self { meters: Meters::new(), access_log, started: unix_now() }
+        Self { meters: Meters::new(), access_log, started: unix_now(), worth: Shown::default() }
     }
 
     /// Makes the series of these deployments and their groups. Call it before the configuration
@@ -66,6 +70,7 @@ impl Telemetry {
         self.meters.set_deployments(|id| by_id.get(id).copied());
         let queued: HashMap<_, _> = scrape.queued.iter().map(|(name, it)| (&**name, *it)).collect();
         self.meters.set_queued(|group| queued.get(group).copied().unwrap_or_default());
+        self.worth.set(&self.meters, &scrape.hedging);
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
         set(&table::BUFFERED, whole(scrape.buffered_bytes));
@@ -110,7 +115,7 @@ impl Sink for Telemetry {
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What is true at the moment of a scrape.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scrape {
     /// The deployments of the configuration that is served.
     pub deployments: Vec<Running>,
@@ -126,6 +131,8 @@ pub struct Scrape {
     pub connections_opened: u64,
     /// What tries told that was not learned, since the start.
     pub lessons_dropped: u64,
+    /// What hedging was worth.
+    pub hedging: Vec<Route>,
     /// The state of the configuration.
     pub config: Config,
 }
@@ -141,6 +148,8 @@ pub struct Running {
     pub cooldown: CooldownState,
     /// Tries that were made there against its cooldown, since the start.
     pub panics: u64,
+    /// Events of its streams that were passed over, since the start.
+    pub events_skipped: u64,
 }
 
 /// The state of the configuration.
@@ -278,8 +287,13 @@ mod tests {
     #[test]
     fn a_scrape_shows_this_moment() {
         let telemetry = telemetry();
-        let busy =
-            Running { id: "west".into(), in_flight: 3, cooldown: CooldownState::Open, panics: 8 };
+        let busy = Running {
+            id: "west".into(),
+            in_flight: 3,
+            cooldown: CooldownState::Open,
+            panics: 8,
+            events_skipped: 5,
+        };
         let config = Config {
             generation: 4,
             in_sync: true,
@@ -298,6 +312,7 @@ mod tests {
             connections_open,
             connections_opened,
             lessons_dropped: 8,
+            hedging: Vec::new(),
             config,
         };
         check(
@@ -310,6 +325,7 @@ mod tests {
                 r#"pillion_deployment_cooldown_state{deployment="west",state="closed"} 0"#,
                 r#"pillion_deployment_cooldown_state{deployment="east",state="closed"} 1"#,
                 r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
+                r#"pillion_stream_events_skipped_total{deployment="west"} 5"#,
                 r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
                 r"pillion_buffered_bytes 9",
@@ -334,10 +350,48 @@ mod tests {
     }
 
     #[test]
+    fn what_hedging_was_worth_is_shown_while_it_is_known() {
+        let telemetry = telemetry();
+        let text = telemetry.render(&Scrape::default());
+        assert!(!text.contains("pillion_hedge_saved_seconds{"), "{text}");
+        let hedging = crate::report::fixture::report().routes;
+        let text = telemetry.render(&Scrape { hedging, ..Scrape::default() });
+        check(
+            &text,
+            &[
+                r#"pillion_hedge_wait_seconds{model_group="smart",stream="true",hedging="without",quantile="0.99",bound="estimate"} 1.68"#,
+                r#"pillion_hedge_wait_seconds{model_group="smart",stream="true",hedging="with",quantile="0.5",bound="low"} 0.24"#,
+                r#"pillion_hedge_win_ratio{model_group="smart",stream="true",hedges="made"} 0.788"#,
+                r#"pillion_hedge_saved_seconds{model_group="smart",stream="true",hedges="made"} 738"#,
+                r#"pillion_hedge_extra_tokens_total{model_group="smart",stream="true",hedges="made"} 15364"#,
+                r#"pillion_hedge_extra_cost_usd_total{model_group="smart",stream="true",hedges="made"} 0.0312"#,
+                r#"pillion_hedge_usd_per_saved_second{model_group="smart",stream="true",hedges="made"} 0.0000423"#,
+                r#"pillion_hedge_saved_seconds{model_group="cheap <b>&",stream="false",hedges="observed"} 738"#,
+            ],
+        );
+        // The price of the one that observes is not known, nor the upper end of one of its waits.
+        let absent = [
+            r#"pillion_hedge_usd_per_saved_second{model_group="cheap"#,
+            r#"hedging="without",quantile="0.99",bound="high"} inf"#,
+            r#"model_group="new""#,
+        ];
+        assert!(!absent.iter().any(|it| text.contains(it)), "{text}");
+        check(
+            &telemetry.render(&Scrape::default()),
+            &[
+                r#"pillion_hedge_saved_seconds{model_group="smart",stream="true",hedges="made"} NaN"#,
+                r#"pillion_hedge_extra_tokens_total{model_group="smart",stream="true",hedges="made"} 15364"#,
+                r#"pillion_hedge_extra_cost_usd_total{model_group="smart",stream="true",hedges="made"} 0.0312"#,
+            ],
+        );
+    }
+
+    #[test]
     fn the_table_and_the_text_name_the_same_metrics() {
         let telemetry = telemetry();
         telemetry.take(&fixture::stream());
-        let text = telemetry.render(&Scrape::default());
+        let hedging = crate::report::fixture::report().routes;
+        let text = telemetry.render(&Scrape { hedging, ..Scrape::default() });
         let mut shown: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut listed: Vec<_> =

@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 35] = [
+pub const TABLE: [&Row; 42] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -78,10 +78,17 @@ pub const TABLE: [&Row; 35] = [
     &HEDGES,
     &HEDGE_TOKENS,
     &HEDGE_COST,
+    &HEDGE_WAIT,
+    &HEDGE_WIN_RATIO,
+    &HEDGE_SAVED,
+    &HEDGE_EXTRA_TOKENS,
+    &HEDGE_EXTRA_COST,
+    &HEDGE_PRICE,
     &COOLDOWNS,
     &IN_COOLDOWN,
     &COOLDOWN_STATE,
     &PANICS,
+    &EVENTS_SKIPPED,
     &CONNECTIONS_OPEN,
     &CONNECTIONS_OPENED,
     &LESSONS_DROPPED,
@@ -219,6 +226,48 @@ pub(super) const HEDGE_COST: Row = Row::new(
     "What those tokens are estimated to have cost, in US dollars. Not part of pillion_cost_usd_total.",
 );
 
+pub(super) const HEDGE_WAIT: Row = Row::new(
+    "pillion_hedge_wait_seconds",
+    Kind::Gauge,
+    &["model_group", "stream", "hedging", "quantile", "bound"],
+    "Time to the first token of a stream or to a whole answer since the start, with and without hedging. The bound is the estimate or an end of its interval of 95 % (estimate, low, high).",
+);
+
+pub(super) const HEDGE_WIN_RATIO: Row = Row::new(
+    "pillion_hedge_win_ratio",
+    Kind::Gauge,
+    &["model_group", "stream", "hedges"],
+    "Share of hedges that were first; of those only observed, that would have been (made, observed).",
+);
+
+pub(super) const HEDGE_SAVED: Row = Row::new(
+    "pillion_hedge_saved_seconds",
+    Kind::Gauge,
+    &["model_group", "stream", "hedges"],
+    "Seconds that hedges are estimated to have saved since the start; of those only observed, that they would have. Falls where the estimate does.",
+);
+
+pub(super) const HEDGE_EXTRA_TOKENS: Row = Row::new(
+    "pillion_hedge_extra_tokens_total",
+    Kind::Counter,
+    &["model_group", "stream", "hedges"],
+    "Estimated tokens of tries that lost against or as a hedge; of those only observed, that they would have used.",
+);
+
+pub(super) const HEDGE_EXTRA_COST: Row = Row::new(
+    "pillion_hedge_extra_cost_usd_total",
+    Kind::FractionCounter,
+    &["model_group", "stream", "hedges"],
+    "What those tokens cost, in US dollars, where all prices are known.",
+);
+
+pub(super) const HEDGE_PRICE: Row = Row::new(
+    "pillion_hedge_usd_per_saved_second",
+    Kind::Gauge,
+    &["model_group", "stream", "hedges"],
+    "What a second costs that is saved, in US dollars; absent where none is or a price is not known.",
+);
+
 pub(super) const COOLDOWNS: Row = Row::new(
     "pillion_cooldowns_total",
     Kind::Counter,
@@ -245,6 +294,13 @@ pub(super) const PANICS: Row = Row::new(
     Kind::Counter,
     &["deployment"],
     "Calls to a deployment against its cooldown, because nobody else was left or because they named it by its id.",
+);
+
+pub(super) const EVENTS_SKIPPED: Row = Row::new(
+    "pillion_stream_events_skipped_total",
+    Kind::Counter,
+    &["deployment"],
+    "Events of a deployment's streams that could not be read and were passed over, because nothing of an answer was lost with them.",
 );
 
 pub(super) const CONNECTIONS_OPEN: Row = Row::new(

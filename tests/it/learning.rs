@@ -179,6 +179,18 @@ async fn a_client_that_leaves_teaches_that_it_waited_so_long() {
     sidecar.stop().await;
 }
 
+/// Runs `pillion explain` for a configuration: its exit code, and what it says and complains.
+fn explain(mount: &ConfigMap, more: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pillion"))
+        .args(["explain", "-c"])
+        .arg(mount.file())
+        .args(more)
+        .output()
+        .expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("it is text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
 #[test]
 fn a_file_is_explained_without_traffic() {
     let text = String::from("router_settings: {fallbacks: [{gpt: [spare]}]}\nmodel_list:\n")
@@ -187,16 +199,7 @@ fn a_file_is_explained_without_traffic() {
         + &deployment("gpt", "late", "http://127.0.0.1:9", ", order: 2")
         + &deployment("spare", "s", "http://127.0.0.1:9", "");
     let mount = ConfigMap::new(&text);
-    let run = |more: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_pillion"))
-            .args(["explain", "-c"])
-            .arg(mount.file())
-            .args(more)
-            .output()
-            .expect("it runs");
-        let text = |bytes| String::from_utf8(bytes).expect("it is text");
-        (output.status.code(), text(output.stdout), text(output.stderr))
-    };
+    let run = |more: &[&str]| explain(&mount, more);
     let (code, table, _) = run(&["--model", "gpt"]);
     assert_eq!(code, Some(0));
     for line in [
@@ -213,4 +216,54 @@ fn a_file_is_explained_without_traffic() {
     assert_eq!((code, &json["candidates"][1]["chance"]), (Some(0), &0.5.into()));
     let (code, _, said) = run(&["--model", "nosuch"]);
     assert!(code == Some(1) && said.contains("there is no model `nosuch` here; there are: gpt"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tags_decide_who_is_explained_to_be_asked() {
+    let text = String::from("router_settings: {enable_tag_filtering: true}\nmodel_list:\n")
+        + &deployment("gpt", "dear", "http://127.0.0.1:9", ", tags: [fast, a b]")
+        + &deployment("gpt", "cheap", "http://127.0.0.1:9", ", tags: [slow]");
+    let mount = ConfigMap::new(&text);
+    let (code, table, _) = explain(&mount, &["--model", "gpt", "--tags", "slow"]);
+    assert!(code == Some(0) && table.contains("cheap       openai    100.0 %"), "{table}");
+    let sidecar = Start::from_file(mount.file()).ready().await;
+    for (tags, kept) in
+        [("", [true, true]), ("&tags=slow", [false, true]), ("&tags=fast,a+b", [true, false])]
+    {
+        let told = sidecar.get(&format!("/explain?model=gpt{tags}")).await.json();
+        let got = [0, 1].map(|at| told["candidates"][at]["kept"].as_bool());
+        assert_eq!(got, kept.map(Some), "{told}");
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_a_group_is_explained_to_be_asked() {
+    let refuse = || async {
+        let body = "{\"error\":{\"message\":\"slow down\"}}";
+        let limited = chat::json(429, body).replacen("\r\n", "\r\nretry-after: 60\r\n", 1);
+        Upstream::start(move |_| {
+            let limited = limited.clone();
+            serve(move |_| vec![send(limited.clone())])
+        })
+        .await
+    };
+    let upstreams = [refuse().await, refuse().await];
+    let text = String::from("router_settings: {num_retries: 0}\nmodel_list:\n")
+        + &deployment("gpt", "a", &upstreams[0].base(), "")
+        + &deployment("gpt", "b", &upstreams[1].base(), "");
+    let sidecar = Start::with(text).ready().await;
+    let forced = until("both to be in cooldown", async || {
+        assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 429);
+        let told = explained(&sidecar, "gpt").await;
+        let forced = told["candidates"].as_array()?.iter().find(|it| !it["forced"].is_null())?;
+        Some(forced.clone())
+    })
+    .await;
+    assert_eq!((&forced["kept"], &forced["chance"]), (&true.into(), &1.0.into()), "{forced}");
+    let asked = usize::from(forced["deployment"] == "b");
+    let before = upstreams[asked].requests().len();
+    assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 429);
+    assert_eq!(upstreams[asked].requests().len(), before + 1, "it is asked indeed");
+    sidecar.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use pillion::routing::latency::{Effect, Estimate, Trial};
+use pillion::routing::latency::{Effect, Estimate, Trial, Unmade};
 
 use crate::table::{Table, quantile};
 use crate::upstream::{Upstream, prompt};
@@ -15,8 +15,12 @@ struct Run {
     without: [f64; 3],
     with: [f64; 3],
     saved: f64,
+    /// Hedges that were first.
+    wins: f64,
     /// Kaplan and Meier over seconds instead of residuals.
     pooled_p99: f64,
+    /// What is told where nobody is hedged.
+    observed: Effect,
 }
 
 /// How a trial is predicted.
@@ -35,6 +39,7 @@ fn run(requests: u32, held_out: f64, seed: u64) -> Run {
     let mut trials = [Trial::default(), Trial::default()];
     let (mut without, mut with) = (Vec::new(), Vec::new());
     let (mut saved, mut wins) = (0.0, 0.0);
+    let mut observed = Trial::default();
     for _ in 0..requests {
         let tokens = prompt(&mut dice);
         let primary = upstream.sample(tokens, &mut dice);
@@ -48,6 +53,13 @@ fn run(requests: u32, held_out: f64, seed: u64) -> Run {
         if won {
             saved += primary - hedge;
             wins += 1.0;
+        }
+        let [alone, prediction, after] =
+            [primary, upstream.scale(tokens), due].map(Duration::from_secs_f64);
+        if primary > due {
+            observed.observed(alone, prediction, Unmade { after, prediction });
+        } else {
+            observed.answered(alone, prediction);
         }
         for (trial, prediction) in trials.iter_mut().zip([Prediction::Sized, Prediction::Pooled]) {
             let prediction = match prediction {
@@ -66,7 +78,9 @@ fn run(requests: u32, held_out: f64, seed: u64) -> Run {
         without: percentiles(&mut without),
         with: percentiles(&mut with),
         saved: saved / wins,
-        pooled_p99: pooled.without[2].value,
+        wins,
+        observed: Effect::of(&observed).expect("there were requests"),
+        pooled_p99: pooled.without.percentiles[2].value,
     }
 }
 
@@ -91,7 +105,7 @@ fn the_effect_told_is_the_effect_there_was() {
         table.row(&[
             format!("{requests} / {:.0} %", 100.0 * held_out),
             format!("{:.2}", run.without[2]),
-            told(&run.told.without[2]),
+            told(&run.told.without.percentiles[2]),
             format!("{:.2}", run.pooled_p99),
             format!("{:.2}", run.with[2]),
             format!("{:.2}", run.saved),
@@ -102,11 +116,34 @@ fn the_effect_told_is_the_effect_there_was() {
     table.print();
     for (run, saved, within) in runs {
         for at in 0..3 {
-            check(&run.told.without[at], run.without[at], within);
-            check(&run.told.with[at], run.with[at], within);
+            check(&run.told.without.percentiles[at], run.without[at], within);
+            check(&run.told.with.percentiles[at], run.with[at], within);
         }
         check(&saved, run.saved, within);
     }
+}
+
+#[test]
+fn what_hedging_would_do_is_told_without_it() {
+    let run = run(200_000, 0.0, 5);
+    let (would, heads) = (&run.observed, ["", "p50", "p95", "p99", "wins", "saved each"]);
+    let observed = would.observed.expect("some were late");
+    let saved = observed.saved().expect("some would have won");
+    let mut table = Table::new("what hedging would do, told by who only observes", &heads);
+    let seconds = |all: [f64; 3]| all.map(|seconds| format!("{seconds:.2}"));
+    let row = |name: &str, [p50, p95, p99]: [String; 3], wins: f64, saved: String| {
+        [name.to_owned(), p50, p95, p99, format!("{wins:.0}"), saved]
+    };
+    table.row(&row("hedged", seconds(run.with), run.wins, format!("{:.2}", run.saved)));
+    let told_of = would.with.percentiles.each_ref().map(told);
+    table.row(&row("observed", told_of, observed.wins, told(&saved)));
+    table.print();
+    for at in 0..3 {
+        check(&would.without.percentiles[at], run.without[at], 0.06);
+        check(&would.with.percentiles[at], run.with[at], 0.06);
+    }
+    check(&saved, run.saved, 0.08);
+    assert!((observed.wins / run.wins - 1.0).abs() < 0.05, "{} of {}", observed.wins, run.wins);
 }
 
 #[test]
@@ -119,7 +156,7 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
         let within = |estimate: &Estimate, truth: f64| {
             u64::from((estimate.low..=estimate.high).contains(&truth))
         };
-        held += within(&run.told.without[2], truth.without[2]);
+        held += within(&run.told.without.percentiles[2], truth.without[2]);
         held_saved += within(&run.told.saved.expect("there were wins"), saved);
     }
     println!("the truth is within {held} (p99) and {held_saved} (saved) of {runs} intervals");

@@ -7,6 +7,7 @@
 
 mod busy;
 mod fallback;
+pub mod patience;
 mod retry;
 mod second;
 
@@ -14,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use self::patience::Patience;
 use super::hedge::{Forgone, Mode};
 use super::pick::{self, Narrow, NoCandidate};
 use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
 use super::view::View;
-use crate::lexicon::{DeploymentIx, Failure, Substitute, Tokens};
+use crate::lexicon::{Class, DeploymentIx, Failure, Substitute, Tokens};
 pub use busy::Busy;
 use busy::Line;
 
@@ -99,9 +101,8 @@ pub struct Launch<'a> {
     pub role: Role,
     /// Body fields to set, for a fallback that has some.
     pub fields: &'a [(Box<str>, bytes::Bytes)],
-    /// How long it may take to the whole answer, or to a stream's first event with content;
-    /// for a stream also how long it may be silent later.
-    pub timeout: Duration,
+    /// How long it is waited for.
+    pub patience: Patience,
     /// How many retries were made in this group, this one included.
     pub retries: u32,
     /// How many groups were asked before.
@@ -334,7 +335,9 @@ impl<'a> Attempts<'a> {
             }
             Outcome::Failed(failure) => {
                 self.hop.last = Some((id, failure));
-                if retry::is_retryable(failure) {
+                // Who was silent is not asked again, where somebody else can be.
+                let is_silent = failure.class == Class::Timeout && self.has_others();
+                if retry::is_retryable(failure) && !is_silent {
                     self.hop.avoided.push(deployment);
                 } else {
                     self.hop.excluded.push(deployment);
@@ -427,8 +430,8 @@ impl<'a> Attempts<'a> {
         self.next_id += 1;
         self.phase = Phase::Running;
         self.held = None;
-        let timeout = self.timeout(member, now);
-        self.hedge = self.due(member, timeout, now, view);
+        let patience = self.patience(member, now, view);
+        self.hedge = self.due(member, patience.answer, now, view);
         self.running.push(Running { id, member, since: now });
         Launch {
             id,
@@ -438,20 +441,11 @@ impl<'a> Attempts<'a> {
             member,
             role,
             fields: self.hop.fields,
-            timeout,
+            patience,
             retries: self.hop.retries,
             fallbacks: self.hops,
             prompt_tokens: self.ask.shape.prompt_tokens,
         }
-    }
-
-    /// How long a try may take, and no more than is left of the whole.
-    fn timeout(&self, member: &Member, now: Instant) -> Duration {
-        let wishes = (self.ask.timeout, self.ask.stream_timeout);
-        let stream = self.ask.shape.stream && !self.ask.is_carried;
-        let own = self.table.settings().timeout_of(member, stream, wishes);
-        let left = self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        left.map_or(own, |left| left.min(own))
     }
 
     fn verdict(&self) -> Verdict {
@@ -473,7 +467,7 @@ mod tests {
     use super::super::table::Settings;
     use super::super::view::Vitals;
     use super::*;
-    use crate::lexicon::{Class, time};
+    use crate::lexicon::time;
 
     #[derive(Default)]
     struct World(RefCell<HashMap<u16, Instant>>);
@@ -769,7 +763,7 @@ mod tests {
         let timeout = |ask: Ask<'_>| {
             let mut attempts = Attempts::new(&table, ask).unwrap();
             match attempts.poll(time::now(), 0, &World::default()) {
-                Action::Launch(launch) => launch.timeout.as_secs(),
+                Action::Launch(launch) => launch.patience.answer.as_secs(),
                 other => panic!("{other:?}"),
             }
         };

@@ -238,7 +238,7 @@ mod tests {
                     assert!(running.iter().all(|(_, _, other, _)| *other != at), "{at} twice");
                     story.asked.push((passed(now), at, launch.role == Role::Hedge));
                     let (mut after, mut outcome) = plays(at, launch.id.0);
-                    let limit = u64::try_from(launch.timeout.as_millis()).unwrap();
+                    let limit = u64::try_from(launch.patience.answer.as_millis()).unwrap();
                     if after > limit {
                         (after, outcome) = (limit, fails(Class::Timeout, 408));
                     }
@@ -372,7 +372,7 @@ mod tests {
             let mut attempts = Attempts::new(&table, ask).unwrap();
             let action = attempts.poll(time::now(), 0, &Taught::default());
             let Action::Launch(launch) = action else { panic!("no try") };
-            assert_eq!(launch.timeout.as_secs(), seconds);
+            assert_eq!(launch.patience.answer.as_secs(), seconds);
         }
     }
 

@@ -7,71 +7,14 @@
 //! prompt. So the curve is that of residuals, wait over prediction, where all prompts are alike,
 //! and predictions turn it back into seconds.
 
-use std::time::Duration;
-
-use super::histogram::{BINS, Histogram, Seen, bin, edge};
+use super::histogram::{BINS, Histogram, bin, edge};
 use super::survival::{Curve, Risk, risks};
+use super::trial::{Observed, Trial, middle};
 
 /// The percentiles that are told.
 pub const PERCENTILES: [f64; 3] = [0.5, 0.95, 0.99];
 /// How many standard errors make an interval of 95 %.
 const SPREAD: f64 = 1.96;
-
-/// What is kept of requests to tell the effect: sums, which merge by addition.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Trial {
-    /// Primaries, as multiples of their prediction.
-    residuals: Histogram,
-    /// Their predictions, in seconds.
-    predictions: Histogram,
-    /// What callers waited, in seconds.
-    served: Histogram,
-    /// Primaries that a winning hedge cut short, by residual, weighted by prediction.
-    saved: Histogram,
-    /// How many these are.
-    wins: f64,
-}
-
-impl Trial {
-    /// A primary that was answered: nobody was hedged, or it was first, or it is a hold-out.
-    pub fn answered(&mut self, waited: Duration, prediction: Duration) {
-        self.primary(waited, prediction, Seen::Answered);
-        self.served.add(waited.as_secs_f64(), 1.0, Seen::Answered);
-    }
-
-    /// A primary that was cut short because its hedge was first, at the moment `waited`.
-    pub fn won(&mut self, waited: Duration, prediction: Duration) {
-        let residual = self.primary(waited, prediction, Seen::Censored);
-        self.served.add(waited.as_secs_f64(), 1.0, Seen::Answered);
-        self.saved.add(residual, prediction.as_secs_f64(), Seen::Censored);
-        self.wins += 1.0;
-    }
-
-    /// Adds what another has counted.
-    pub fn merge(&mut self, other: &Self) {
-        self.residuals.merge(&other.residuals, 1.0);
-        self.predictions.merge(&other.predictions, 1.0);
-        self.served.merge(&other.served, 1.0);
-        self.saved.merge(&other.saved, 1.0);
-        self.wins += other.wins;
-    }
-
-    /// Multiplies everything, so that the past counts less.
-    pub fn scale(&mut self, factor: f64) {
-        self.residuals.scale(factor);
-        self.predictions.scale(factor);
-        self.served.scale(factor);
-        self.saved.scale(factor);
-        self.wins *= factor;
-    }
-
-    fn primary(&mut self, waited: Duration, prediction: Duration, seen: Seen) -> f64 {
-        let residual = waited.as_secs_f64() / prediction.as_secs_f64().max(f64::MIN_POSITIVE);
-        self.residuals.add(residual, 1.0, seen);
-        self.predictions.add(prediction.as_secs_f64(), 1.0, Seen::Answered);
-        residual
-    }
-}
 
 /// A number with its interval of 95 %.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -84,63 +27,157 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// What hedging did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+impl Estimate {
+    /// A share of so many, with Wilson's interval, which holds for few and for none, too.
+    pub fn of_share(count: f64, all: f64) -> Self {
+        let share = count / all;
+        let square = SPREAD * SPREAD / all;
+        let center = share + square / 2.0;
+        let reach = (square * (share * (1.0 - share) + square / 4.0)).sqrt();
+        let end = |reach: f64| ((center + reach) / (1.0 + square)).clamp(0.0, 1.0);
+        Self { value: share, low: end(-reach).min(share), high: end(reach).max(share) }
+    }
+
+    /// So many times as much.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        let Self { value, low, high } = self;
+        Self { value: value * factor, low: low * factor, high: high * factor }
+    }
+
+    /// From its logarithm's standard error.
+    fn by_logarithm(value: f64, error: f64) -> Self {
+        let times = (SPREAD * error).exp();
+        Self { value, low: value / times, high: value * times }
+    }
+}
+
+/// Where numbers come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// What would have been is told from what was.
+    Estimated,
+    /// It was so.
+    Measured,
+}
+
+/// What callers waited, or would have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waits {
+    /// Whether they did.
+    pub basis: Basis,
+    /// Seconds, at each of [`PERCENTILES`].
+    pub percentiles: [Estimate; 3],
+    /// The share that waits longer, at every [`edge`].
+    pub longer: [f64; BINS + 1],
+}
+
+/// What hedging did, and what it would have done.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
     /// Requests it was told from.
     pub requests: f64,
     /// Hedges that were first.
     pub wins: f64,
-    /// Seconds to the first token as callers saw them, at each of [`PERCENTILES`].
-    pub with: [Estimate; 3],
-    /// What they would have been without hedging.
-    pub without: [Estimate; 3],
+    /// To the first token, as callers see it with hedging; estimated where hedges were observed.
+    pub with: Waits,
+    /// Without hedging; estimated where hedges were first.
+    pub without: Waits,
     /// Seconds that a winning hedge saved on average; `None` where none has won.
     pub saved: Option<Estimate>,
+    /// Hedges that were not made; `None` where there are none.
+    pub observed: Option<Observed>,
 }
 
 impl Effect {
     /// The effect; `None` of nothing.
     pub fn of(trial: &Trial) -> Option<Self> {
-        let requests = trial.residuals.total();
-        if requests <= 0.0 {
+        if trial.totals.requests <= 0.0 {
             return None;
         }
-        let (with, without) = (Served::of(trial), Unhedged::of(trial));
+        let unhedged = Unhedged::of(trial);
+        let observed = Some(trial.totals.observed).filter(|observed| observed.hedges > 0.0);
+        let served = || Waits::of(Basis::Measured, &Served::of(&trial.served).shares());
+        let with = observed.map_or_else(served, |_| {
+            Waits::of(Basis::Estimated, &Served::of(&trial.hedged).shares())
+        });
+        let is_cut = trial.totals.wins > 0.0;
+        let without =
+            if is_cut { Waits::of(Basis::Estimated, &unhedged.shares()) } else { served() };
         Some(Self {
-            requests,
-            wins: trial.wins,
-            with: PERCENTILES.map(|part| quantile(part, |seconds| with.survival(seconds))),
-            without: PERCENTILES.map(|part| quantile(part, |seconds| without.survival(seconds))),
-            saved: saved(trial, &without),
+            requests: trial.totals.requests,
+            wins: trial.totals.wins,
+            with,
+            without,
+            saved: saved(trial, &unhedged),
+            observed,
         })
+    }
+}
+
+impl Observed {
+    /// The share of them that would have been first.
+    pub fn win_rate(&self) -> Estimate {
+        Estimate::of_share(self.wins, self.hedges)
+    }
+
+    /// Seconds that each of these would have saved on average; `None` where none would.
+    pub fn saved(&self) -> Option<Estimate> {
+        let each = self.seconds / self.wins;
+        // A mean errs as what each adds beyond it.
+        let error = (self.squares - each * self.seconds).max(0.0).sqrt() / self.seconds;
+        (self.seconds > 0.0).then(|| Estimate::by_logarithm(each, error))
+    }
+
+    /// What all of them would have saved. How many would have been first is chance, too.
+    pub fn saved_by_all(&self) -> Option<Estimate> {
+        let error = self.squares.sqrt() / self.seconds;
+        (self.seconds > 0.0).then(|| Estimate::by_logarithm(self.seconds, error))
     }
 }
 
 /// A share and its standard error.
 type Share = (f64, f64);
 
+/// One at every edge.
+type Shares = [Share; BINS + 1];
+
+impl Waits {
+    fn of(basis: Basis, shares: &Shares) -> Self {
+        let percentiles = PERCENTILES.map(|part| quantile(part, shares));
+        Self { basis, percentiles, longer: shares.map(|(share, _)| share) }
+    }
+}
+
 /// Where the share that waits longer falls to `1 − part`, and where its interval does, which is
 /// that of `ln(−ln S)`: small shares err upwards more than downwards.
-fn quantile(part: f64, survival: impl Fn(f64) -> Share) -> Estimate {
-    let crossing = |errors: f64| {
-        let (mut low, mut high) = (0.0, edge(BINS));
-        let above = |seconds: f64| {
-            let (share, error) = survival(seconds);
+fn quantile(part: f64, shares: &Shares) -> Estimate {
+    let level = 1.0 - part;
+    let bounds = |errors: f64| {
+        shares.map(|(share, error)| {
             let shift = errors * error / (share * share.ln());
-            let bound = if shift.is_finite() { share.powf(shift.exp()) } else { share };
-            bound > 1.0 - part
-        };
-        if above(high) {
-            return f64::INFINITY;
-        }
-        for _ in 0..40 {
-            let middle = f64::midpoint(low, high);
-            if above(middle) { low = middle } else { high = middle }
-        }
-        high
+            if shift.is_finite() { share.powf(shift.exp()) } else { share }
+        })
     };
-    Estimate { value: crossing(0.0), low: crossing(-SPREAD), high: crossing(SPREAD) }
+    // Where next to nobody or next to all are waiting, bounds are poor and may cross the level
+    // again: what counts is the crossing next to that of the shares themselves.
+    let upper = |bounds: [f64; BINS + 1]| {
+        let after = bounds.iter().position(|share| *share <= level);
+        after.map_or(f64::INFINITY, |after| crossing(level, &bounds, after))
+    };
+    let lower = |bounds: [f64; BINS + 1]| {
+        let before = bounds.iter().rposition(|share| *share > level);
+        crossing(level, &bounds, before.map_or(0, |before| before + 1))
+    };
+    Estimate { value: upper(bounds(0.0)), low: lower(bounds(-SPREAD)), high: upper(bounds(SPREAD)) }
+}
+
+/// Where shares fall to a level before this edge.
+fn crossing(level: f64, shares: &[f64; BINS + 1], after: usize) -> f64 {
+    let Some(before) = after.checked_sub(1) else { return edge(0) };
+    let [above, below] = [before, after].map(|at| shares.get(at).copied().unwrap_or_default());
+    let along = if above > below { (above - level) / (above - below) } else { 1.0 };
+    edge(before) + (edge(after) - edge(before)) * along
 }
 
 /// What callers waited: every wait ended, so the error is that of a share.
@@ -150,19 +187,25 @@ struct Served {
 }
 
 impl Served {
-    fn of(trial: &Trial) -> Self {
-        Self { curve: Curve::of(&trial.served), requests: trial.served.total() }
+    fn of(waits: &Histogram) -> Self {
+        Self { curve: Curve::of(waits), requests: waits.total() }
     }
 
-    fn survival(&self, seconds: f64) -> Share {
-        let share = self.curve.survival(seconds);
-        (share, (share * (1.0 - share) / self.requests).sqrt())
+    fn shares(&self) -> Shares {
+        std::array::from_fn(|at| {
+            let share = self.curve.survival(edge(at));
+            (share, (share * (1.0 - share) / self.requests).max(0.0).sqrt())
+        })
     }
 }
 
-/// What primaries would have taken if none had been cut short.
+/// What primaries would have taken if none had been cut short: what callers waited, and what of it
+/// is missing. Two curves of residuals tell what is missing, one that takes a cut for what it is,
+/// and one that takes it for an answer; who was not cut short is measured, not estimated.
 struct Unhedged {
+    served: Served,
     curve: Curve,
+    ended: Curve,
     risks: [Risk; BINS],
     /// Greenwood's sum up to the beginning of each bin.
     greenwood: [f64; BINS],
@@ -186,23 +229,32 @@ impl Unhedged {
             .filter(|(_, (count, _))| *count > 0.0)
             .map(|(at, (count, _))| (middle(at), count / requests))
             .collect();
-        Self { curve: Curve::of(&trial.residuals), risks, greenwood, predictions, requests }
+        let (curve, ended) =
+            (Curve::of(&trial.residuals), Curve::of(&trial.residuals.all_answered()));
+        let served = Served::of(&trial.served);
+        Self { served, curve, ended, risks, greenwood, predictions, requests }
     }
 
-    /// The share that waits longer: that of residuals, mixed over predictions. Residuals err
-    /// together, so their errors add up; which predictions there were is chance, too.
+    fn shares(&self) -> Shares {
+        std::array::from_fn(|at| self.survival(edge(at)))
+    }
+
+    /// The share that waits longer: what is missing is that of residuals, mixed over predictions.
+    /// Residuals err together, so their errors add up; which predictions there were is chance, too.
     fn survival(&self, seconds: f64) -> Share {
-        let (mut share, mut error, mut squares) = (0.0, 0.0, 0.0);
+        let (mut missing, mut share, mut error, mut squares) = (0.0, 0.0, 0.0, 0.0);
         for (prediction, part) in &self.predictions {
             let residual = seconds / prediction;
             let own = self.curve.survival(residual);
             let variance = self.greenwood.get(bin(residual)).copied().unwrap_or_default();
+            missing += part * (own - self.ended.survival(residual)).max(0.0);
             share += part * own;
             error += part * own * variance.sqrt();
             squares += part * own * own;
         }
         let chance = ((squares - share * share) / self.requests).max(0.0);
-        (share, (error * error + chance).sqrt())
+        let served = self.served.curve.survival(seconds);
+        ((served + missing).min(1.0), (error * error + chance).sqrt())
     }
 }
 
@@ -223,8 +275,21 @@ fn saved(trial: &Trial, unhedged: &Unhedged) -> Option<Estimate> {
         }
         variance += (pull * unhedged.curve.beyond(residual)).powi(2) * hazard_variance(risk);
     }
-    let times = (SPREAD * variance.sqrt() / value).exp();
-    Some(Estimate { value, low: value / times, high: value * times })
+    // Greenwood's sum knows nothing of what lies beyond the last answer. What is beyond the cuts is
+    // told by answers there alone, and the mean of so many errs by one over their root at least.
+    let least = 1.0 / answered_beyond_cuts(trial).max(0.25).sqrt();
+    Some(Estimate::by_logarithm(value, (variance.sqrt() / value).max(least)))
+}
+
+/// Primaries that were answered later, by residual, than the usual one was cut short.
+fn answered_beyond_cuts(trial: &Trial) -> f64 {
+    let mut cut = 0.0;
+    let half = trial.saved.total() / 2.0;
+    let beyond = trial.saved.bins().zip(trial.residuals.bins()).filter(|((_, weight), _)| {
+        cut += weight;
+        cut > half
+    });
+    beyond.skip(1).map(|(_, (answered, _))| answered).sum()
 }
 
 /// One term of Greenwood's sum. The last bin has none: beyond it there is nothing to be unsure of.
@@ -233,12 +298,11 @@ fn hazard_variance(risk: &Risk) -> f64 {
     if left > 0.0 { risk.answered / (risk.waiting * left) } else { 0.0 }
 }
 
-fn middle(at: usize) -> f64 {
-    f64::midpoint(edge(at), edge(at + 1))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::trial::Unmade;
     use super::*;
 
     fn milliseconds(count: u64) -> Duration {
@@ -266,12 +330,12 @@ mod tests {
             trial.answered(milliseconds(wait), milliseconds(1_000));
         }
         let effect = Effect::of(&trial).unwrap();
-        for (with, without) in effect.with.iter().zip(&effect.without) {
+        for (with, without) in effect.with.percentiles.iter().zip(&effect.without.percentiles) {
             check(without, with.value);
             check(with, without.value);
         }
-        check(&effect.with[0], 1.0);
-        check(&effect.with[1], 1.9);
+        check(&effect.with.percentiles[0], 1.0);
+        check(&effect.with.percentiles[1], 1.9);
     }
 
     /// Of 10 000, a tenth is late at 1 s; of these a tenth is held out, and waits 5 s.
@@ -291,9 +355,29 @@ mod tests {
     fn hold_outs_tell_what_the_cut_would_have_waited() {
         let effect = Effect::of(&hedged()).unwrap();
         assert!((effect.wins - 900.0).abs() < 1e-3);
-        check(&effect.without[1], 5.0);
-        check(&effect.with[1], 1.0);
+        check(&effect.without.percentiles[1], 5.0);
+        check(&effect.with.percentiles[1], 1.0);
         check(&effect.saved.unwrap(), 4.0);
+    }
+
+    #[test]
+    fn one_hold_out_tells_little() {
+        let trial = |held_out: u64| {
+            let mut trial = Trial::default();
+            for at in 0..10_000 {
+                match at % 100 {
+                    0 if at / 100 < held_out => {
+                        trial.answered(milliseconds(4_000 + at), milliseconds(500));
+                    }
+                    0..10 => trial.won(milliseconds(1_000), milliseconds(500)),
+                    _ => trial.answered(milliseconds(500), milliseconds(500)),
+                }
+            }
+            Effect::of(&trial).and_then(|effect| effect.saved).unwrap()
+        };
+        let (one, many) = (trial(1), trial(100));
+        assert!(one.high > 5.0 * one.value && one.low < one.value / 5.0, "{one:?}");
+        assert!(many.high < 1.3 * many.value, "{many:?}");
     }
 
     #[test]
@@ -303,8 +387,88 @@ mod tests {
         let half = halves.clone();
         halves.merge(&half);
         let (whole, halves) = (Effect::of(&whole).unwrap(), Effect::of(&halves).unwrap());
-        check(&halves.without[2], whole.without[2].value);
+        check(&halves.without.percentiles[2], whole.without.percentiles[2].value);
         check(&halves.saved.unwrap(), whole.saved.unwrap().value);
+    }
+
+    #[test]
+    fn what_is_only_observed_tells_what_hedging_would_do() {
+        // As `hedged`, but that nobody is: a tenth is late at 1 s and waits 5 s; a hedge would take
+        // 0.5 s, and nine times of ten it is one of those that do.
+        let mut trial = Trial::default();
+        let unmade = Unmade { after: milliseconds(1_000), prediction: milliseconds(500) };
+        for at in 0..10_000 {
+            if at % 10 == 0 {
+                trial.observed(milliseconds(5_000), milliseconds(500), unmade);
+            } else {
+                trial.answered(milliseconds(500), milliseconds(500));
+            }
+        }
+        let effect = Effect::of(&trial).unwrap();
+        assert_eq!((effect.with.basis, effect.without.basis), (Basis::Estimated, Basis::Measured));
+        check(&effect.without.percentiles[1], 5.0);
+        check(&effect.with.percentiles[1], 1.5);
+        let observed = effect.observed.unwrap();
+        assert!((observed.hedges - 1_000.0).abs() < 1e-9 && effect.wins.abs() < 1e-9);
+        check(&observed.win_rate(), 0.9);
+        check(&observed.saved().unwrap(), 3.5);
+        let all = observed.saved_by_all().unwrap();
+        check(&all, 3_150.0);
+        assert!((all.high / all.value - 1.0) > 0.05, "{all:?}");
+        assert_eq!(effect.saved, None);
+    }
+
+    #[test]
+    fn a_share_has_an_interval_even_of_none_and_of_all() {
+        for (count, all, low, high) in
+            [(0.0, 10.0, 0.0, 0.28), (10.0, 10.0, 0.72, 1.0), (50.0, 100.0, 0.40, 0.60)]
+        {
+            let got = Estimate::of_share(count, all);
+            assert!((got.low - low).abs() < 0.01 && (got.high - high).abs() < 0.01, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn millions_of_requests_are_still_counted() {
+        let mut trial = Trial::default();
+        let few = hedged();
+        for _ in 0..20 {
+            trial.merge(&few);
+        }
+        // Single precision would stop at 2²⁴.
+        for _ in 0..40 {
+            let all = trial.clone();
+            if Effect::of(&trial).unwrap().requests < 2e7 {
+                trial.merge(&all);
+            }
+            trial.won(milliseconds(1_000), milliseconds(500));
+        }
+        let effect = Effect::of(&trial).unwrap();
+        assert!(effect.requests > 2e7 && effect.wins > 1.8e6, "{effect:?}");
+        check(&effect.saved.unwrap(), 4.0);
+        let before = trial.clone();
+        trial.answered(milliseconds(500), milliseconds(500));
+        assert!(trial.served != before.served, "one more changes nothing any more");
+    }
+
+    #[test]
+    fn medians_are_not_changed_by_what_happens_in_the_tail() {
+        let mut trial = Trial::default();
+        for at in 0..3_000_u64 {
+            // A prediction at the lower end of its bin, and answers on both of its sides.
+            let (prediction, usual) = (milliseconds(135), milliseconds(90 + at * 7 % 100));
+            match at % 500 {
+                0 | 1 => trial.answered(prediction * 9, prediction),
+                at if at % 20 == 0 => trial.won(prediction * 3, prediction),
+                _ => trial.answered(usual, prediction),
+            }
+        }
+        let effect = Effect::of(&trial).unwrap();
+        let (with, without) = (effect.with.percentiles, effect.without.percentiles);
+        let [median, _, p99] = without;
+        assert!((median.value / with[0].value - 1.0).abs() < 0.01, "{median:?} {:?}", with[0]);
+        assert!(median.low > 0.9 * median.value && median.high < 1.1 * median.value, "{median:?}");
+        assert!(p99.value > 1.5 * with[2].value && p99.low > with[1].value, "{p99:?}");
     }
 
     #[test]

@@ -75,6 +75,16 @@ impl Histogram {
         }
     }
 
+    /// The same as if what was cut short had been answered then.
+    #[must_use]
+    pub fn all_answered(&self) -> Self {
+        let mut all = Self::default();
+        for (sum, (answered, censored)) in all.answered.iter_mut().zip(self.bins()) {
+            *sum = single(answered + censored);
+        }
+        all
+    }
+
     /// The weight of all that it holds.
     pub fn total(&self) -> f64 {
         self.bins().map(|(answered, censored)| answered + censored).sum()

@@ -15,13 +15,15 @@ pub mod histogram;
 pub mod lately;
 pub mod regression;
 pub mod survival;
+pub mod trial;
 
 use std::time::{Duration, Instant};
 
-pub use effect::{Effect, Estimate, Trial};
+pub use effect::{Basis, Effect, Estimate, Waits};
 pub use forecast::{Bounds, Forecast};
 pub use histogram::{Histogram, Seen};
 pub use regression::{Line, REFERENCE_TOKENS};
+pub use trial::{Observed, Trial, Unmade};
 
 use self::lately::Lately;
 use self::regression::Regression;
@@ -39,6 +41,8 @@ const HOUR_HALF_LIFE: Duration = Duration::from_secs(3_600);
 /// A prior weighs as many samples as this, and nothing once [`SETTLED`] are known.
 const PRIOR_SAMPLES: f64 = 50.0;
 const SETTLED: f64 = 100.0;
+/// Fewer streams say nothing about how long a pause may be.
+const LEAST_PAUSES: f64 = 30.0;
 /// The spread of the shipped prior, a log-normal.
 const SHIPPED_SIGMA: f64 = 0.4;
 
@@ -79,6 +83,8 @@ pub struct Model {
     lately: Lately,
     output_tokens: f64,
     output_seconds: f64,
+    /// The longest pause of each stream, in seconds; forgets as `hour` does.
+    pauses: Histogram,
 }
 
 impl Model {
@@ -92,6 +98,7 @@ impl Model {
             lately: Lately::default(),
             output_tokens: 0.0,
             output_seconds: 0.0,
+            pauses: Histogram::default(),
         }
     }
 
@@ -118,9 +125,11 @@ impl Model {
         self.lately.fail(retry_after);
     }
 
-    /// Takes in how long `tokens` of output took after the first one.
-    pub fn learn_pace(&mut self, tokens: u32, took: Duration, now: Instant) {
+    /// Takes in how long `tokens` of output took after the first one, and the longest pause
+    /// between two of its events.
+    pub fn learn_pace(&mut self, tokens: u32, took: Duration, pause: Duration, now: Instant) {
         self.age(now);
+        self.pauses.add(pause.as_secs_f64(), 1.0, Seen::Answered);
         self.output_tokens += f64::from(tokens);
         self.output_seconds += took.as_secs_f64();
     }
@@ -128,6 +137,12 @@ impl Model {
     /// The mean time per output token, weighted by tokens; `None` where none were seen.
     pub fn time_per_token(&self) -> Option<Duration> {
         (self.output_tokens > 0.0).then(|| seconds(self.output_seconds / self.output_tokens))
+    }
+
+    /// The longest pause of all but one of a hundred streams; `None` where fewer than 30 have told.
+    pub fn longest_pause(&self) -> Option<Duration> {
+        (self.pauses.total() >= LEAST_PAUSES)
+            .then(|| seconds(Curve::of(&self.pauses).quantile(0.99)))
     }
 
     /// Adds what another model has learned, as from another sidecar or for the whole group.
@@ -142,6 +157,7 @@ impl Model {
         self.lately.merge(&other.lately);
         self.output_tokens += other.output_tokens;
         self.output_seconds += other.output_seconds;
+        self.pauses.merge(&other.pauses, 1.0);
     }
 
     /// This model as the prior of others, as that of a group for its deployments.
@@ -223,6 +239,7 @@ impl Model {
         self.output_seconds *= line;
         self.recent.scale(halved(elapsed, RECENT_HALF_LIFE));
         self.hour.scale(halved(elapsed, HOUR_HALF_LIFE));
+        self.pauses.scale(halved(elapsed, HOUR_HALF_LIFE));
         self.lately.age(elapsed);
     }
 
@@ -430,8 +447,8 @@ mod tests {
         let now = time::now();
         let mut model = Model::new(now);
         assert_eq!(model.time_per_token(), None);
-        model.learn_pace(100, Duration::from_secs(1), now);
-        model.learn_pace(300, Duration::from_secs(7), now);
+        model.learn_pace(100, Duration::from_secs(1), Duration::ZERO, now);
+        model.learn_pace(300, Duration::from_secs(7), Duration::ZERO, now);
         assert_eq!(model.time_per_token(), Some(Duration::from_millis(20)));
     }
 }

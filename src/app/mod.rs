@@ -1,6 +1,8 @@
 //! Wires the parts together: start, reload, drain, stop. The one place where all of them are
 //! named, and where long work is spawned and joined.
 
+mod report;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::Write as _;
@@ -20,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Probe, State};
+use crate::admin::{self, Asked, Probe, State};
 use crate::admit::Keyring;
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Loaded, Problem, Snapshot};
@@ -41,6 +43,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => self::check(&check),
         Command::Demo(demo) => with_runtime(run_demo(demo)),
         Command::Explain(explain) => self::explain(&explain),
+        Command::Report(asked) => with_runtime(report::run(asked)),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
     }
 }
@@ -92,7 +95,7 @@ fn explain(explain: &cli::Explain) -> ExitCode {
     };
     let now = time::now();
     let live = live(loaded.snapshot, &StatsTable::new(now), &Telemetry::new(None));
-    let Some(explained) = live.explain(&explain.model, now) else {
+    let Some(explained) = live.explain(&explain.model, &explain.tags, now) else {
         let names = live.routes.listed().join(", ");
         return complain(&format!(
             "there is no model `{}` here; there are: {names}",
@@ -482,9 +485,13 @@ fn answer_admin(request: &Request<Incoming>, control: &Control) -> Response<Full
 }
 
 impl Probe for Control {
-    fn explain(&self, model: &str) -> Option<String> {
-        let explained = self.gateway.live().explain(model, time::now())?;
+    fn explain(&self, asked: &Asked<'_>) -> Option<String> {
+        let explained = self.gateway.live().explain(&asked.model, &asked.tags, time::now())?;
         Some(explained.to_string())
+    }
+
+    fn report(&self) -> String {
+        self.gateway.live().report().to_json()
     }
 
     fn status(&self) -> admin::Status {
@@ -511,6 +518,7 @@ impl Probe for Control {
                 in_flight: row.vitals().in_flight,
                 cooldown: live.cooldown(at, now),
                 panics: row.forced(),
+                events_skipped: row.events_skipped(),
             })
         });
         let status = self.status.borrow();
@@ -522,6 +530,7 @@ impl Probe for Control {
             connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
             connections_opened: self.connections.opened(),
             lessons_dropped: self.stats.lessons().dropped(),
+            hedging: live.worth_of_hedging(),
             config: telemetry::Config {
                 generation: status.loaded_generation,
                 in_sync: status.in_sync,

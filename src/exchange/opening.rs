@@ -1,0 +1,142 @@
+//! The beginning of a stream, up to its first event with content.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::BodyExt as _;
+
+use super::attempt::{Refusal, RefusalBody, Served, Stream};
+use super::head::Path;
+use super::race::Won;
+use crate::lexicon::{Class, Failure};
+use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
+use crate::protocol::watch::{Sign, Watch, payload};
+use crate::protocol::{Endpoint, Translator};
+use crate::provider::{self, Deployment};
+use crate::routing::Patience;
+use crate::upstream::Answer;
+
+/// What a stream that is being opened carries along.
+pub(super) struct Opening {
+    pub headers: HeaderMap,
+    pub translator: Option<Box<dyn Translator>>,
+    pub usage_is_ours: bool,
+    pub patience: Patience,
+    pub served: Served,
+    pub endpoint: Endpoint,
+}
+
+/// Reads a stream up to its first event with content.
+///
+/// Not the 200: some providers open the stream before they know that they are overloaded.
+pub(super) async fn open(
+    parts: Opening,
+    mut body: Answer,
+    deployment: &Deployment,
+) -> Result<Won, Box<Refusal>> {
+    let mut framer = Framer::new();
+    let mut watch = Watch::new(parts.endpoint);
+    let mut held = Vec::new();
+    let mut room = MOST_HELD_BYTES;
+    loop {
+        let ended = match body.frame().await {
+            None => true,
+            Some(Err(_)) => {
+                return Err(Refusal::ours(
+                    Class::Connection,
+                    502,
+                    "the provider's stream broke off before any content",
+                ));
+            }
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data() {
+                    framer.push(chunk).map_err(|_| {
+                        Refusal::ours(Class::BadGateway, 502, "the provider sent an endless event")
+                    })?;
+                }
+                false
+            }
+        };
+        while let Some(event) = framer.next().or_else(|| ended.then(|| framer.rest()).flatten()) {
+            let sign = watch.event(&event);
+            match sign {
+                Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
+                Sign::Done => return Err(empty()),
+                Sign::Garbled => return Err(Refusal::ours(Class::BadGateway, 502, GARBLED)),
+                Sign::Noise => parts.served.in_flight.row().skipped(),
+                Sign::Content => {
+                    held.push((sign, event));
+                    return Ok(Won::Stream(Box::new(Stream {
+                        headers: parts.headers,
+                        body,
+                        framer,
+                        watch,
+                        held,
+                        translator: parts.translator,
+                        usage_is_ours: parts.usage_is_ours,
+                        endpoint: parts.endpoint,
+                        patience: parts.patience,
+                        served: parts.served,
+                        path: Path::default(),
+                    })));
+                }
+                Sign::Life | Sign::Usage => {
+                    room = room.saturating_sub(event.len());
+                    if room == 0 || held.len() == MOST_HELD {
+                        let why = "the provider's stream goes on and on without any content";
+                        return Err(Refusal::ours(Class::BadGateway, 502, why));
+                    }
+                    held.push((sign, event));
+                }
+            }
+        }
+        if ended {
+            return Err(said_without_events(deployment, parts.headers, &held));
+        }
+    }
+}
+
+/// What is said of an event that was to be part of an answer and cannot be read.
+pub(super) const GARBLED: &str = "the provider sent an event that cannot be read";
+
+/// The failure of a stream that ended without content: the error it holds where that is no event,
+/// as some servers send it under the content type of a stream.
+fn said_without_events(
+    deployment: &Deployment,
+    headers: HeaderMap,
+    held: &[(Sign, Bytes)],
+) -> Box<Refusal> {
+    let body: Bytes = held.iter().map(|(_, event)| &event[..]).collect::<Vec<_>>().concat().into();
+    match provider::fault::in_good_answer(&body) {
+        None => empty(),
+        Some(failure) => {
+            let body = deployment.without_keys(body);
+            let body = RefusalBody::Theirs(body, deployment.adapter.dialect());
+            Box::new(Refusal { failure, headers, body })
+        }
+    }
+}
+
+/// How much is kept of a stream before its first content: pings of many minutes, and an opening
+/// event that repeats a long request.
+const MOST_HELD: usize = 4096;
+const MOST_HELD_BYTES: usize = MAX_EVENT_BYTES;
+
+fn empty() -> Box<Refusal> {
+    Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")
+}
+
+pub(super) fn fault_in_stream(
+    deployment: &Deployment,
+    headers: HeaderMap,
+    event: &[u8],
+) -> Box<Refusal> {
+    let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
+    let body = deployment.without_keys(body);
+    let failure =
+        provider::fault::in_good_answer(&body).unwrap_or(Failure::new(Class::InternalServer, 500));
+    Box::new(Refusal {
+        failure,
+        headers,
+        body: RefusalBody::Theirs(body, deployment.adapter.dialect()),
+    })
+}

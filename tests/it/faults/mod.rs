@@ -1,0 +1,192 @@
+//! What callers and providers see of every way in which a provider can misbehave, for every
+//! client with every provider, streamed and not; a table of it is printed.
+//!
+//! Each case is asked twice: once where the faulty deployment is alone, once where a good one
+//! stands beside it.
+
+#![cfg(test)]
+
+mod forms;
+mod rows;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+
+use crate::support::now;
+use crate::support::script::{Step, send, serve};
+use crate::support::sidecar::{Pillion, Start};
+use crate::support::upstream::Upstream;
+use crate::support::wire::Answer;
+use forms::Form;
+use rows::{Fault, Row, Want};
+
+/// A deployment that misbehaves, alone or with a good one beside it.
+struct Case {
+    form: Form,
+    beside: bool,
+    faulty: Faulty,
+}
+
+/// Who misbehaves.
+enum Faulty {
+    Upstream(Upstream),
+    /// Nobody is there.
+    Nowhere(&'static str),
+    /// It does not speak TLS.
+    Unsecured(Upstream),
+}
+
+impl Case {
+    async fn new(form: Form, beside: bool, fault: Fault) -> Self {
+        let faulty = match fault {
+            Fault::Nowhere(base) => Faulty::Nowhere(base),
+            Fault::Unsecured => {
+                let steps = vec![send("220 mail.example\r\n"), Step::Close];
+                Faulty::Unsecured(Upstream::start(move |_| steps.clone()).await)
+            }
+            Fault::Connection(play) => {
+                let steps = play(form);
+                Faulty::Upstream(Upstream::start(move |_| steps.clone()).await)
+            }
+            Fault::Answer(play) => {
+                let turn = Arc::new(AtomicUsize::new(0));
+                let script = move |_| {
+                    let turn = turn.clone();
+                    serve(move |_| play(form, turn.fetch_add(1, Ordering::Relaxed)))
+                };
+                Faulty::Upstream(Upstream::start(script).await)
+            }
+        };
+        Self { form, beside, faulty }
+    }
+
+    fn group(&self) -> String {
+        format!("{}-{}", self.form.name(), if self.beside { "beside" } else { "alone" })
+    }
+
+    fn entries(&self, good: &str) -> String {
+        let base = match &self.faulty {
+            Faulty::Upstream(upstream) => upstream.base(),
+            Faulty::Nowhere(base) => (*base).to_owned(),
+            Faulty::Unsecured(upstream) => upstream.base().replace("http:", "https:"),
+        };
+        let entry = |id: &str, base: &str, weight: u8| {
+            let (group, prefix) = (self.group(), self.form.prefix());
+            format!(
+                "  - model_name: {group}\n    litellm_params: {{model: {prefix}/m, api_base: \"{base}\", api_key: sk-x, weight: {weight}}}\n    model_info: {{id: {group}-{id}}}\n"
+            )
+        };
+        let other = if self.beside { entry("good", good, 0) } else { String::new() };
+        entry("faulty", &base, 1) + &other
+    }
+
+    /// How often it was asked; `None` where nobody can count.
+    fn asked(&self) -> Option<usize> {
+        match &self.faulty {
+            Faulty::Nowhere(_) => None,
+            Faulty::Unsecured(upstream) => Some(upstream.connections().len()),
+            Faulty::Upstream(upstream) => Some(upstream.requests().len()),
+        }
+    }
+
+    /// What is wrong with what the client and the provider saw; nothing where all is well.
+    fn judge(&self, row: &Row, answer: &Answer, took: Duration) -> Option<String> {
+        let want = if self.beside { row.beside } else { row.alone };
+        let want = if self.form.stream { want.streamed } else { want.whole };
+        let is_so = match want {
+            Want::Whole => self.form.has_all(answer),
+            Want::Cut => self.form.is_cut(answer),
+            Want::Error(status) => self.form.is_refused(answer, status),
+        };
+        let tries = if self.beside { row.asked_beside } else { row.asked_alone };
+        let tries = if self.form.stream { tries.streamed } else { tries.whole };
+        let asked = self.asked().unwrap_or(tries);
+        if !is_so {
+            Some(format!("{want:?} wanted, got {} {}", answer.status(), answer.body))
+        } else if asked != tries {
+            Some(format!("asked {asked} times, not {tries}"))
+        } else if took > Duration::from_secs(12) {
+            Some(format!("took {took:?}"))
+        } else {
+            None
+        }
+    }
+}
+
+/// The sidecar of one row, with a group for each of its cases.
+async fn start(row: &Row, cases: &[Case], good: &[(Form, Upstream)]) -> Pillion {
+    let mut text = format!(
+        "router_settings: {{routing_strategy: simple-shuffle, num_retries: 2}}\npillion: {{hedge: {{mode: disabled}}{}}}\nmodel_list:\n",
+        row.settings
+    );
+    for case in cases {
+        let name = case.form.name();
+        let (_, upstream) = good.iter().find(|(form, _)| form.name() == name).unwrap();
+        text += &case.entries(&upstream.base());
+    }
+    Start::with(text).ready().await
+}
+
+async fn play(row: &Row, good: &[(Form, Upstream)]) -> (String, Vec<String>) {
+    let mut cases = Vec::new();
+    for form in forms::ALL.into_iter().filter(|form| (row.knows)(*form)) {
+        for beside in [false, true] {
+            cases.push(Case::new(form, beside, row.fault).await);
+        }
+    }
+    let sidecar = start(row, &cases, good).await;
+    let outcomes = join_all(cases.iter().map(async |case| {
+        let began = now();
+        let answer = sidecar.ask(case.form.call(&case.group())).await;
+        case.judge(row, &answer, now().saturating_duration_since(began))
+    }))
+    .await;
+    sidecar.rests().await;
+    let records = sidecar.recorded(cases.len()).await;
+    assert_eq!(records.len(), cases.len(), "each request is recorded once");
+    sidecar.stop().await;
+    let (mut line, mut wrong) = (format!("| {} |", row.name), Vec::new());
+    for form in forms::ALL {
+        let of_form = |(case, _): &(&Case, &Option<String>)| case.form.name() == form.name();
+        let verdicts: Vec<_> = cases.iter().zip(&outcomes).filter(of_form).collect();
+        let verdict = match verdicts.iter().filter(|(_, outcome)| outcome.is_some()).count() {
+            _ if verdicts.is_empty() => "–",
+            0 => "ok",
+            _ => "WRONG",
+        };
+        let _ = write!(line, " {verdict} |");
+        for (case, outcome) in verdicts {
+            wrong.extend(outcome.iter().map(|why| format!("{} {}: {why}", row.name, case.group())));
+        }
+    }
+    (line, wrong)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_is_met_for_every_client_and_provider() {
+    let mut good = Vec::new();
+    for form in forms::ALL {
+        good.push((form, Upstream::start(move |_| serve(move |_| form.good())).await));
+    }
+    let mut table = String::from("| fault |");
+    for form in forms::ALL {
+        let _ = write!(table, " {} |", form.name());
+    }
+    let mut wrong = Vec::new();
+    let mut lines =
+        futures_util::stream::iter(rows::ALL).map(|row| play(row, &good)).buffered(ROWS_AT_ONCE);
+    while let Some((line, more)) = lines.next().await {
+        let _ = write!(table, "\n{line}");
+        wrong.extend(more);
+    }
+    println!("{table}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Most of the time is spent waiting for back-off.
+const ROWS_AT_ONCE: usize = 6;

@@ -1,0 +1,353 @@
+//! The faults, and what is to be seen of each.
+
+use super::forms::{Form, Words};
+use crate::support::chat;
+use crate::support::script::{Step, send};
+
+/// How the faulty deployment plays its part.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    /// On its n-th request.
+    Answer(fn(Form, usize) -> Vec<Step>),
+    /// On each connection, from its first byte.
+    Connection(fn(Form) -> Vec<Step>),
+    /// There is nobody at this address.
+    Nowhere(&'static str),
+    /// It is asked for TLS and does not speak it.
+    Unsecured,
+}
+
+/// What the client gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// Half an answer, and the news that it is no more.
+    Cut,
+    Error(u16),
+    Whole,
+}
+
+/// The same for answers in one piece and for streams, or not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Each<T> {
+    pub(crate) whole: T,
+    pub(crate) streamed: T,
+}
+
+const fn both<T: Copy>(it: T) -> Each<T> {
+    Each { whole: it, streamed: it }
+}
+
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// In which forms it can occur.
+    pub(crate) knows: fn(Form) -> bool,
+    pub(crate) fault: Fault,
+    /// What stands under `pillion` besides.
+    pub(crate) settings: &'static str,
+    pub(crate) alone: Each<Want>,
+    /// Where a good deployment stands beside it.
+    pub(crate) beside: Each<Want>,
+    /// How often the faulty deployment is asked.
+    pub(crate) asked_alone: Each<usize>,
+    pub(crate) asked_beside: Each<usize>,
+}
+
+impl Row {
+    /// A fault that the same deployment does not get over, and another one answers.
+    const fn new(name: &'static str, fault: Fault, status: u16) -> Self {
+        Self {
+            name,
+            knows: |_| true,
+            fault,
+            settings: "",
+            alone: both(Want::Error(status)),
+            beside: both(Want::Whole),
+            asked_alone: both(3),
+            asked_beside: both(1),
+        }
+    }
+
+    /// It is not asked again.
+    const fn once(self) -> Self {
+        Self { asked_alone: both(1), ..self }
+    }
+
+    /// Nobody else is asked either.
+    const fn for_all(self) -> Self {
+        Self { beside: self.alone, ..self.once() }
+    }
+
+    /// A fault that is got over, after so many calls.
+    const fn mended(self, calls: usize) -> Self {
+        Self { alone: both(Want::Whole), asked_alone: both(calls), ..self }
+    }
+
+    const fn with(self, settings: &'static str) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// It can only happen to streams.
+    const fn streamed(self) -> Self {
+        Self { knows: |form| form.stream, ..self }
+    }
+
+    /// Only Anthropic, or only the others, say it like this.
+    const fn said_by(self, knows: fn(Form) -> bool) -> Self {
+        Self { knows, ..self }
+    }
+
+    /// Streams have begun when it happens: they end as cut, and nobody is asked again.
+    const fn midway(self) -> Self {
+        Self {
+            alone: Each { streamed: Want::Cut, ..self.alone },
+            beside: Each { streamed: Want::Cut, ..self.beside },
+            asked_alone: Each { streamed: 1, ..self.asked_alone },
+            ..self
+        }
+    }
+}
+
+const SHORT: &str = ", timeouts: {ttft: 0.3, stall: 0.3}";
+
+pub(crate) const ALL: &[Row] = &[
+    Row::new("429 that asks for 0.2 s, twice", Fault::Answer(limited), 429).mended(3),
+    Row::new("429 for ever", Fault::Answer(|form, _| error(form, 429, LIMIT)), 429),
+    Row::new("429, the quota is used up", Fault::Answer(|form, _| error(form, 429, QUOTA)), 429)
+        .once(),
+    Row::new("402", Fault::Answer(|form, _| error(form, 402, BILLING)), 402).once(),
+    Row::new("500 once", Fault::Answer(once), 500).mended(2),
+    Row::new("503 for ever", Fault::Answer(|form, _| error(form, 503, BUSY)), 503),
+    Row::new("529 for ever", Fault::Answer(overloaded), 529)
+        .said_by(|form| form.provider == Words::Anthropic),
+    Row::new("connection refused", Fault::Nowhere("http://127.0.0.1:9"), 502),
+    Row::new("no such host", Fault::Nowhere("http://nowhere.invalid"), 502),
+    Row::new("no TLS there", Fault::Unsecured, 502),
+    Row::new("reset before the head", Fault::Connection(|_| vec![Step::Expect, Step::Reset]), 502),
+    Row::new("closed before the head", Fault::Connection(|_| vec![Step::Expect, Step::Close]), 502),
+    Row::new("accepts and never answers", Fault::Answer(silent), 408).streamed().with(SHORT),
+    Row::new("head, then no content", Fault::Answer(head_only), 408).streamed().with(SHORT),
+    Row::new("cut after content", Fault::Answer(cut), 502).midway(),
+    Row::new("ended after content", Fault::Answer(ended), 502).streamed().midway(),
+    Row::new("stalls after content", Fault::Answer(stalls), 408).streamed().with(SHORT).midway(),
+    Row::new("an event is garbled", Fault::Answer(garbled), 502).streamed().midway(),
+    Row::new("noise between events", Fault::Answer(noise), 502).streamed().mended(1),
+    Row::new("no end mark", Fault::Answer(unmarked), 502).streamed().mended(1),
+    Row::new("no blank line at the end", Fault::Answer(unfinished), 502).streamed().mended(1),
+    Row::new("comments, CRLF, single bytes", Fault::Answer(odd), 502).streamed().mended(1),
+    Row::new("200 with an error first", Fault::Answer(error_first), 503).streamed(),
+    Row::new("200 with an error after content", Fault::Answer(error_later), 503)
+        .streamed()
+        .midway(),
+    Row::new("200 with an error as JSON", Fault::Answer(error_in_200), 503),
+    Row::new("JSON error as a stream", Fault::Answer(bare_error), 503).streamed(),
+    Row::new("200 with HTML", Fault::Answer(html), 502),
+    Row::new(
+        "500 with plain text",
+        Fault::Answer(|_, _| vec![send(text(500, "text/plain", "oh no"))]),
+        500,
+    ),
+    Row::new("empty answer", Fault::Answer(empty), 502),
+    Row::new("prompt too long", Fault::Answer(too_long), 400).for_all(),
+    Row::new("content filter", Fault::Answer(filtered), 400)
+        .said_by(|form| form.provider == Words::OpenAi)
+        .for_all(),
+    Row::new("bad chunking", Fault::Answer(bad_chunks), 502).streamed().midway(),
+];
+
+/// Kind and code of an error in OpenAI's words, in Anthropic's, and what it says.
+type Said = (&'static str, &'static str, &'static str, &'static str);
+
+const LIMIT: Said = ("requests", "rate_limit_exceeded", "rate_limit_error", "slow down");
+const QUOTA: Said = (
+    "insufficient_quota",
+    "insufficient_quota",
+    "rate_limit_error",
+    "You exceeded your current quota, please check your plan and billing details.",
+);
+const BILLING: Said = ("billing", "payment_required", "billing_error", "no credit is left");
+const BROKEN: Said = ("server_error", "500", "api_error", "internal server error");
+const BUSY: Said = ("server_error", "503", "overloaded_error", "overloaded");
+
+fn fault(form: Form, (kind, code, other, message): Said) -> String {
+    let kind = if form.provider == Words::OpenAi { kind } else { other };
+    form.fault(kind, code, message)
+}
+
+fn error(form: Form, status: u16, said: Said) -> Vec<Step> {
+    vec![send(chat::json(status, &fault(form, said)))]
+}
+
+fn text(status: u16, kind: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} Status\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn limited(form: Form, turn: usize) -> Vec<Step> {
+    if turn >= 2 {
+        return form.good();
+    }
+    let limited = chat::json(429, &fault(form, LIMIT));
+    vec![send(limited.replacen("\r\n", "\r\nretry-after-ms: 200\r\n", 1))]
+}
+
+fn once(form: Form, turn: usize) -> Vec<Step> {
+    if turn == 0 { error(form, 500, BROKEN) } else { form.good() }
+}
+
+fn overloaded(form: Form, _: usize) -> Vec<Step> {
+    error(form, 529, BUSY)
+}
+
+/// How long a whole answer may take is LiteLLM's `timeout`; nothing shorter is sure of it, so this
+/// is about streams.
+fn silent(_: Form, _: usize) -> Vec<Step> {
+    Vec::new()
+}
+
+fn head_only(form: Form, _: usize) -> Vec<Step> {
+    let [begin, ..] = form.events();
+    vec![send(chat::STREAM_HEAD), send(begin)]
+}
+
+/// The beginning of a stream with its first content.
+fn begun(form: Form) -> Vec<Step> {
+    let [begin, first, ..] = form.events();
+    vec![send(chat::STREAM_HEAD), send(begin), send(first)]
+}
+
+/// The same of whatever is asked for.
+fn half(form: Form) -> Vec<Step> {
+    if form.stream {
+        return begun(form);
+    }
+    let whole = chat::json(200, &form.whole("Hello world", "stop"));
+    vec![send(whole[..whole.len() - 20].to_owned())]
+}
+
+fn cut(form: Form, _: usize) -> Vec<Step> {
+    let mut steps = half(form);
+    steps.push(Step::Close);
+    steps
+}
+
+fn ended(form: Form, _: usize) -> Vec<Step> {
+    let mut steps = begun(form);
+    steps.push(send(chat::LAST_CHUNK));
+    steps
+}
+
+fn stalls(form: Form, _: usize) -> Vec<Step> {
+    begun(form)
+}
+
+fn garbled(form: Form, _: usize) -> Vec<Step> {
+    let [_, _, second, end, done] = form.events();
+    let mut steps = begun(form);
+    let data = second.split_once("\r\n").unwrap().1.trim_end();
+    let broken = format!("{}\n\n", &data[..data.len() - 2]);
+    steps.extend([send(chat::chunk(&broken)), send(end), send(done), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+fn noise(form: Form, _: usize) -> Vec<Step> {
+    let [_, _, second, end, done] = form.events();
+    let mut steps = begun(form);
+    steps.push(send(chat::event("not an event") + &chat::event("")));
+    steps.push(send(chat::chunk("event: ping\ndata: {\"type\": \"ping\"}\n\n")));
+    steps.extend([send(second), send(end), send(done), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+fn unmarked(form: Form, _: usize) -> Vec<Step> {
+    let [_, _, second, end, _] = form.events();
+    let mut steps = begun(form);
+    steps.extend([send(second), send(end), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+fn unfinished(form: Form, _: usize) -> Vec<Step> {
+    let [_, _, second, end, done] = form.events();
+    let mut steps = begun(form);
+    let data = done.split_once("\r\n").unwrap().1.trim_end();
+    steps.extend([send(second), send(end), send(chat::chunk(data)), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+/// The good stream with comments, in CRLF and byte by byte.
+fn odd(form: Form, _: usize) -> Vec<Step> {
+    let mut steps = vec![send(chat::STREAM_HEAD)];
+    for event in form.events() {
+        for line in event.lines().filter(|line| line.starts_with("data:")) {
+            let text = format!(": keep-alive\r\n\r\n{line}\r\n\r\n");
+            let bytes = text.chars().map(|byte| chat::chunk(&byte.to_string()));
+            steps.push(send(bytes.collect::<String>()));
+        }
+    }
+    steps.push(send(chat::LAST_CHUNK));
+    steps
+}
+
+fn error_event(form: Form) -> String {
+    chat::event(&fault(form, BUSY))
+}
+
+fn error_first(form: Form, _: usize) -> Vec<Step> {
+    vec![send(chat::STREAM_HEAD), send(error_event(form)), send(chat::LAST_CHUNK)]
+}
+
+fn error_later(form: Form, _: usize) -> Vec<Step> {
+    let mut steps = begun(form);
+    steps.extend([send(error_event(form)), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+fn error_in_200(form: Form, _: usize) -> Vec<Step> {
+    error(form, 200, BUSY)
+}
+
+fn bare_error(form: Form, _: usize) -> Vec<Step> {
+    let error = chat::chunk(&fault(form, BUSY));
+    vec![send(chat::STREAM_HEAD), send(error), send(chat::LAST_CHUNK)]
+}
+
+fn html(_: Form, _: usize) -> Vec<Step> {
+    vec![send(text(200, "text/html", "<html><body>Bad gateway</body></html>"))]
+}
+
+fn empty(form: Form, _: usize) -> Vec<Step> {
+    if !form.stream {
+        return vec![send(chat::json(200, &form.whole("", "")))];
+    }
+    let [begin, .., done] = form.events();
+    vec![send(chat::STREAM_HEAD), send(begin), send(done), send(chat::LAST_CHUNK)]
+}
+
+fn too_long(form: Form, _: usize) -> Vec<Step> {
+    let said = match form.provider {
+        Words::OpenAi => (
+            "invalid_request_error",
+            "context_length_exceeded",
+            "",
+            "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.",
+        ),
+        Words::Anthropic => {
+            ("", "", "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum")
+        }
+    };
+    error(form, 400, said)
+}
+
+fn filtered(form: Form, _: usize) -> Vec<Step> {
+    let words =
+        "The response was filtered due to the prompt triggering the content management policy.";
+    let said = ("invalid_request_error", "content_filter", "invalid_request_error", words);
+    error(form, 400, said)
+}
+
+fn bad_chunks(form: Form, _: usize) -> Vec<Step> {
+    let mut steps = begun(form);
+    steps.push(send("not a length\r\n\r\n"));
+    steps
+}

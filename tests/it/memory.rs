@@ -174,14 +174,15 @@ async fn an_answer_for_which_there_is_no_memory_is_an_error_and_nobody_elses_fau
         serve(move |_| vec![send(answer.clone())])
     })
     .await;
-    let limits = "max_body_bytes: 1048576, max_buffered_bytes: 1048576";
-    let sidecar = with_limits(&upstream, limits).await;
-    for _ in 0..5 {
+    // Two, since one that is alone is never in cooldown.
+    let limits = "pillion: {limits: {max_body_bytes: 1048576, max_buffered_bytes: 1048576}}\n";
+    let sidecar = Start::with(config(&[&upstream, &upstream]) + limits).ready().await;
+    for _ in 0..8 {
         let answer = sidecar.ask(chat::plain("gpt")).await;
         assert!(is_shed(&answer), "{answer:?}");
     }
     let cooled = sidecar.metrics().await.of("pillion_cooldowns_total");
-    assert_eq!((cooled, upstream.requests().len()), (0, 5));
+    assert_eq!((cooled, upstream.requests().len()), (0, 8));
     sidecar.falls_to_zero(&[BUFFERED]).await;
     sidecar.stop().await;
 }

@@ -64,8 +64,11 @@ impl Hold {
     /// length: they are there already.
     pub(super) fn keep(mut self, bytes: Bytes) -> Bytes {
         let length = bytes.len() as u64;
-        self.all.0.fetch_add(length, Ordering::Relaxed);
-        self.all.0.fetch_sub(self.own, Ordering::Relaxed);
+        match length.checked_sub(self.own) {
+            Some(0) => {}
+            Some(more) => _ = self.all.0.fetch_add(more, Ordering::Relaxed),
+            None => _ = self.all.0.fetch_sub(self.own - length, Ordering::Relaxed),
+        }
         self.own = length;
         Bytes::from_owner(Kept { bytes, _hold: self })
     }

@@ -144,7 +144,9 @@ impl Gateway {
                 note(&call, ledger);
                 let headers = &head.headers;
                 let job = Job::new(self, live, &call, headers);
-                match fan::legs(&call, live)? {
+                let legs = fan::legs(&call, live)?;
+                let _copies = self.hold_copies(legs.as_deref(), &live.limits)?;
+                match legs {
                     None => race::race(job, Notes::of(ledger)).await.map(Said::Won),
                     Some(legs) if call.wishes.fastest_response => {
                         fan::fastest(job, &legs, ledger).await.map(Said::Won)
@@ -157,6 +159,15 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// The memory of a call's copies for several models, each of which has a body of its own.
+    fn hold_copies(&self, legs: Option<&[Call]>, limits: &Limits) -> Result<Hold, Box<Rejection>> {
+        let copies = legs.unwrap_or_default().iter().map(|leg| leg.body.len() as u64);
+        let mut hold = self.buffered.hold(limits.max_buffered_bytes);
+        let no_room = |NoRoom| Rejection::no_room(limits.max_buffered_bytes);
+        hold.grow_to(copies.sum()).map_err(no_room)?;
+        Ok(hold)
+    }
+
     /// Turns a request away while as many as may be are served. It counts itself.
     fn check_room(&self, limits: &Limits) -> Result<(), Box<Rejection>> {
         match limits.max_parallel_requests {

@@ -247,6 +247,29 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_keeps_the_place_over_a_reload() {
+        let now = time::now();
+        let table = StatsTable::new(now);
+        let named = |id, group| Named {
+            id,
+            group,
+            provider: "p",
+            budget_period: None,
+            provider_budget_period: None,
+        };
+        let before = table.rows([named("a", "g"), named("z", "h")].into_iter(), now);
+        let running = before.get(DeploymentIx(0)).unwrap().enter(None, 0, now);
+        let place = before.get(DeploymentIx(0)).unwrap().queue().join(9).unwrap();
+        let after = table.rows([named("b", "g"), named("a", "g")].into_iter(), now);
+        assert_eq!(table.queued(), [("g".into(), 1)]);
+        drop(running);
+        let seat = place.take(after.get(DeploymentIx(1)).unwrap());
+        assert_eq!(after.vitals(DeploymentIx(1)).in_flight, 1);
+        drop(seat);
+        assert_eq!(after.vitals(DeploymentIx(1)).in_flight, 0);
+    }
+
+    #[test]
     fn a_seat_goes_to_who_waits_longest_and_is_never_free_between() {
         let world = World::new();
         let (first, second) = (world.enter(0), world.enter(1));

@@ -2,7 +2,7 @@
 //!
 //! A free seat elsewhere is taken at once, as `LiteLLM` does: of a later order, then of a fallback.
 //! Only where there is none the request waits, for the group that was the first to have no seat,
-//! once and for a bounded time.
+//! once and for a bounded time. So does a retry, as long as no other group can be asked.
 
 use std::time::Instant;
 
@@ -41,9 +41,38 @@ impl<'a> Attempts<'a> {
     /// Tells that there is no place left in the line.
     pub fn turn_away(&mut self) {
         if let Phase::Queued(_) = self.phase {
-            self.original = Some(Verdict::NoCandidate(NoCandidate::AllBusy));
+            let busy = Verdict::NoCandidate(NoCandidate::AllBusy);
+            let tried = self.hop.last.map(|(id, failure)| Verdict::Tried(id, failure));
+            self.original.get_or_insert(tried.unwrap_or(busy));
             self.phase = Phase::Over;
         }
+    }
+
+    /// Whether a retry waits for a seat: the one that the failed try left may have gone to somebody
+    /// who waited. Where others can be asked instead, they are.
+    pub(super) fn may_line_up_to_retry(&self, nobody: NoCandidate) -> bool {
+        nobody == NoCandidate::AllBusy
+            && self.hop.last.is_some()
+            && matches!(self.line, Line::Open)
+            && !self.ask.queue_timeout.is_zero()
+            && self.hop.group.orders.len() < 2
+            && !self.has_elsewhere()
+    }
+
+    /// Lines up for a retry that is due, if it may.
+    pub(super) fn lines_up_to_retry(&mut self, nobody: NoCandidate) -> bool {
+        let may = self.may_line_up_to_retry(nobody);
+        if may {
+            (self.line, self.phase) = (Line::Left, Phase::Busy);
+        }
+        may
+    }
+
+    /// Who is likely to have a seat first, for a retry: somebody else, where there is somebody.
+    pub(super) fn other_than(&self, failed: DeploymentIx) -> DeploymentIx {
+        let all = self.hop.group.members.iter().map(|member| member.deployment);
+        let mut others = all.filter(|other| *other != failed && self.has_others());
+        others.next().unwrap_or(failed)
     }
 
     /// Keeps the group that answers for the request if it has no seat, to come back to it.
@@ -150,7 +179,11 @@ mod tests {
                     let left = busy.until.saturating_duration_since(self.world.now);
                     format!("queue {} {}", busy.group.name, left.as_secs())
                 }
-                Action::Late(_) | Action::Wait(_) => "other".to_owned(),
+                Action::Wait(Some(until)) => {
+                    let left = until.saturating_duration_since(self.world.now);
+                    format!("wait {}", left.as_millis())
+                }
+                Action::Late(_) | Action::Wait(None) => "other".to_owned(),
             }
         }
     }
@@ -241,6 +274,39 @@ mod tests {
         play.attempts.turn_away();
         play.world.set_busy(0, 0);
         assert_eq!(play.after(0), "AllBusy");
+    }
+
+    #[test]
+    fn a_retry_waits_for_a_seat_after_its_pause() {
+        let table = table(&["a"], |_, _| ());
+        let target = table.resolve("a").unwrap();
+        for (seat, last) in [(Some(0), "ask 0 after 0"), (None, "try 0 500")] {
+            let mut play = Play::new(&table, patient(&target), &[]);
+            play.attempts.ask.num_retries = Some(1);
+            // Its seat is somebody else's as soon as it has failed.
+            let launch = play.attempts.poll(play.world.now, 0, &play.world);
+            let Action::Launch(launch) = launch else { panic!("{launch:?}") };
+            play.world.set_busy(0, 1);
+            let failed = Outcome::Failed(Failure::new(Class::InternalServer, 500));
+            play.attempts.on(launch.id, failed, play.world.now, 0, &play.world);
+            assert_eq!([play.after(0), play.after(1)], ["wait 500", "queue a 10"]);
+            play.attempts.offer(seat.map(DeploymentIx));
+            assert_eq!(play.after(if seat.is_some() { 1 } else { 10 }), last);
+        }
+    }
+
+    #[test]
+    fn a_retry_goes_to_a_fallback_rather_than_wait() {
+        let table = table(&["a", "b"], |_, _| ());
+        let target = table.resolve("a").unwrap();
+        let mut play = Play::new(&table, patient(&target), &[]);
+        play.attempts.ask.num_retries = Some(1);
+        let launch = play.attempts.poll(play.world.now, 0, &play.world);
+        let Action::Launch(launch) = launch else { panic!("{launch:?}") };
+        play.world.set_busy(0, 1);
+        let failed = Outcome::Failed(Failure::new(Class::InternalServer, 500));
+        play.attempts.on(launch.id, failed, play.world.now, 0, &play.world);
+        assert_eq!(play.after(0), "ask 1 after 1");
     }
 
     #[test]

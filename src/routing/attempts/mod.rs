@@ -311,6 +311,7 @@ impl<'a> Attempts<'a> {
                 }
                 Err(nobody) => match self.busy(nobody, now) {
                     Some(busy) => return Action::Queue(busy),
+                    None if self.lines_up_to_retry(nobody) => {}
                     None => self.end_hop(nobody),
                 },
             }
@@ -526,7 +527,7 @@ mod tests {
                     now = until;
                 }
                 Action::Late(_) => unreachable!("nothing is known about waits"),
-                Action::Queue(_) => unreachable!("nobody has a limit"),
+                Action::Queue(busy) => now = busy.until,
                 Action::Launch(launch) => {
                     let (id, deployment) = (launch.id, launch.member.deployment.0);
                     asked.push(deployment);
@@ -794,13 +795,17 @@ mod tests {
             links in prop::collection::vec((0usize..5, prop::collection::vec(0usize..6, 0..4)), 0..6),
             retries in 0u32..4,
             classes in prop::collection::vec(0usize..8, 1..20),
+            full in prop::collection::vec(any::<bool>(), 15),
         ) {
             let names = ["a", "b", "c", "d", "e", "missing"];
             let groups: Vec<_> = sizes.iter().zip(names).map(|(size, name)| (name, *size)).collect();
             let fallbacks = links.iter().map(|(from, targets)| {
                 (names[*from].into(), targets.iter().map(|at| Substitute::model(names[*at])).collect())
             }).collect();
-            let table = table(&groups, Settings { num_retries: retries, fallbacks, ..Settings::default() });
+            let settings = Settings { num_retries: retries, fallbacks, ..Settings::default() };
+            let table = table_with(&groups, settings, |at, member| {
+                member.max_parallel_requests = full[usize::from(at)].then_some(0);
+            });
             let kinds = [
                 (Class::InternalServer, 500), (Class::RateLimit, 429), (Class::Timeout, 408),
                 (Class::Authentication, 401), (Class::BadRequest, 400), (Class::ContextWindow, 400),
@@ -811,7 +816,8 @@ mod tests {
                 let (class, status) = kinds[classes[id as usize % classes.len()]];
                 failed(class, status)
             };
-            let (asked, waits, verdict) = run(&table, ask(&target), &World::default(), answer);
+            let ask = Ask { queue_timeout: Duration::from_secs(10), ..ask(&target) };
+            let (asked, waits, verdict) = run(&table, ask, &World::default(), answer);
             prop_assert!(verdict.is_some());
             prop_assert!(asked.len() <= groups.len() * (retries as usize + 1));
             prop_assert!(waits.iter().all(|wait| *wait <= 8750));

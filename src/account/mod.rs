@@ -98,6 +98,8 @@ pub struct Record {
     pub attempts: SmallVec<[Try; 2]>,
     /// Tries after a failed one in the same group.
     pub retries: u32,
+    /// Whether a retry was not made because its group has made too many.
+    pub unpaid: bool,
     /// Other groups asked after one had failed.
     pub fallbacks: u32,
     /// What became of its hedge: `won`, `lost` or `failed` where one was made, else why there was
@@ -140,6 +142,7 @@ impl Record {
             tries: 0,
             attempts: SmallVec::new(),
             retries: 0,
+            unpaid: false,
             fallbacks: 0,
             hedge: None,
             queued: None,

@@ -12,7 +12,7 @@ use super::entry::{self, Common, Draft};
 use super::problem::{Problem, Scope};
 use super::reference::{self, Overlay};
 use super::source::Source;
-use super::{fields, hedge, known, router, settings, strategy, timeouts};
+use super::{fields, hedge, known, retries, router, settings, strategy, timeouts};
 use crate::lexicon::{DeploymentIx, Secret};
 use crate::provider::{Environment, Misfit, Spec};
 use crate::registry::Price;
@@ -97,6 +97,7 @@ fn document<D>(
     parts.router.hedge = hedge::read(&pillion);
     parts.router.group_hedges = hedge::of_groups(&pillion, &parts.router.hedge, &groups);
     parts.router.timeouts = timeouts::read(&pillion);
+    parts.router.retries = retries::read(&pillion);
     router::check_names(&parts.router, &groups, &router);
     parts
 }

@@ -211,6 +211,7 @@ fn member(params: &Cursor<'_>, info: &Cursor<'_>, usual: Option<u32>) -> Member 
         weight: params.get("weight").amount(),
         rpm,
         tpm,
+        longest_prompt: info.get("max_input_tokens").count().map(u64::from),
         // Known when the provider is.
         input_cost: None,
         output_cost: None,

@@ -100,7 +100,7 @@ fn after(field: &Cursor<'_>) -> Option<After> {
     }
 }
 
-fn portion(field: &Cursor<'_>) -> Option<f64> {
+pub(super) fn portion(field: &Cursor<'_>) -> Option<f64> {
     let share = field.amount()?;
     if share <= 1.0 { Some(share) } else { field.expected("a share from 0 to 1", field.value) }
 }

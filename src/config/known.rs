@@ -655,6 +655,7 @@ pub(super) static PILLION: Section = Section(&[
     ("limits", Acted),
     ("listen", Acted),
     ("log", Acted),
+    ("retries", Acted),
     ("routing", Acted),
     ("shutdown", Acted),
     ("state_dir", Acted),

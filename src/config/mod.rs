@@ -40,6 +40,7 @@ pub mod problem;
 mod raw;
 pub mod reference;
 pub mod report;
+mod retries;
 mod router;
 #[cfg(test)]
 mod rules;
@@ -53,7 +54,7 @@ pub mod watch;
 use std::path::{Path, PathBuf};
 
 use crate::provider::{self, Deployment, Environment};
-use crate::registry::Price;
+use crate::registry::{self, Price};
 use crate::routing::RouteTable;
 
 pub use keys::from_environment;
@@ -173,6 +174,8 @@ fn snapshot(mut parts: Parts<Deployment>, hash: &str) -> Snapshot {
         if member.domain.region.is_empty() {
             member.domain.region = deployment.base.host().unwrap_or_default().into();
         }
+        let listed = || registry::lookup(deployment.vendor.prefix, &deployment.model)?.max_input;
+        member.longest_prompt = member.longest_prompt.or_else(listed);
         member.input_cost = price.and_then(|price| price.input);
         member.output_cost = price.and_then(|price| price.output);
         member.provider_budget =

@@ -16,7 +16,7 @@ use crate::routing::attempts::patience::Limit;
 use crate::routing::cooldown::{Rule, breaker};
 use crate::routing::hedge;
 use crate::routing::strategy::{LowestLatency, Usage};
-use crate::routing::{Budget, Rates, RouteTable};
+use crate::routing::{Budget, Income, Rates, RouteTable};
 
 fn environment(name: &str) -> Option<String> {
     match name {
@@ -691,6 +691,16 @@ fn limits_of_waiting_are_fixed_learned_or_none() {
     assert_eq!(limits("ttft: 20s, stall: 1m"), (seconds(20), seconds(60)));
     assert_eq!(limits("ttft: 15, stall: learned"), (seconds(15), Limit::Learned));
     assert_eq!(limits("ttft: none, stall: 0"), (Limit::None, Limit::None));
+}
+
+#[test]
+fn extra_tries_have_a_budget() {
+    let retries = |more: &str| clean(&settings("pillion", more)).router.retries;
+    assert_eq!(retries("retries: {}"), Income { share: 0.2, per_second: 10.0 });
+    let own = retries("retries: {budget: 0.5, per_second: 1}");
+    assert_eq!(own, Income { share: 0.5, per_second: 1.0 });
+    let yaml = settings("pillion", "retries: {budget: 3}");
+    told(&yaml, Severity::Error, Scope::File, "pillion.retries.budget", "0 to 1");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use crate::protocol::{Dialect, Endpoint};
 
 pub use decode::{BadCall, decode};
-pub use repeatable::is_repeatable;
+pub use repeatable::{is_repeatable, is_repeatable_after_failure};
 
 /// What a request line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

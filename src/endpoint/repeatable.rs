@@ -31,6 +31,18 @@ pub fn is_repeatable(call: &Call) -> bool {
     }
 }
 
+/// Whether the call may be made again after a try that may have been carried out, of which nobody
+/// knows. Most may: an answer that nobody got is only money. One that goes on with a conversation
+/// that the provider keeps, that runs on without us, or whose tools act in the world at the
+/// provider's hand, may not.
+pub fn is_repeatable_after_failure(call: &Call) -> bool {
+    let value = |name| call.fields.get(&call.body, name).filter(|value| *value != b"null");
+    let lasts = call.endpoint == Endpoint::Responses
+        && (value("conversation").is_some() || value("background") == Some(b"true"));
+    let acts = ["container", "mcp_servers"].iter().any(|name| value(name).is_some());
+    !lasts && !acts && tools_are(value("tools"), |kind| is_own(kind) || only_reads(kind))
+}
+
 /// Searches of the web, sandboxes and servers of the provider's, and audio sessions.
 const ONE_AT_A_TIME: [&str; 5] =
     ["audio", "container", "mcp_servers", "web_search_options", "plugins"];
@@ -47,6 +59,20 @@ fn speaks(call: &Call) -> bool {
 /// Whether every tool is run by the client, after the answer was chosen. A tool of a type that
 /// nobody knows may be run by the provider.
 fn has_only_own_tools(tools: Option<&[u8]>) -> bool {
+    tools_are(tools, is_own)
+}
+
+fn is_own(kind: &str) -> bool {
+    kind == "function" || kind == "custom"
+}
+
+/// A provider's own tool that changes nothing, `web_search_preview` or `file_search`.
+fn only_reads(kind: &str) -> bool {
+    ["web_search", "web_fetch", "file_search"].iter().any(|name| kind.starts_with(name))
+}
+
+/// Whether this is so of the types of all tools; those without a type are the client's own.
+fn tools_are(tools: Option<&[u8]>, so: impl Fn(&str) -> bool) -> bool {
     let Some(tools) = tools else { return true };
     let Ok(list) = serde_json::from_slice::<Vec<&RawValue>>(tools) else { return false };
     list.iter().all(|tool| {
@@ -56,7 +82,7 @@ fn has_only_own_tools(tools: Option<&[u8]>) -> bool {
             None => false,
             // Anthropic's own tools of the client have no type.
             Some(None) => true,
-            Some(Some(kind)) => kind == "function" || kind == "custom",
+            Some(Some(kind)) => kind.as_str().is_some_and(&so),
         }
     })
 }
@@ -92,6 +118,25 @@ mod tests {
         check(Messages, r#","tools":[{"name":"f","input_schema":{}}]"#, true);
         check(Messages, r#","tools":[{"type":"bash_20250124","name":"bash"}]"#, false);
         check(Messages, r#","mcp_servers":[{}]"#, false);
+    }
+
+    #[test]
+    fn a_call_that_may_have_run_is_made_again_unless_it_acts() {
+        use Endpoint::{ChatCompletions, Messages, Responses};
+        let check = |endpoint, more: &str, want: bool| {
+            let body = format!(r#"{{"model":"m","messages":[],"input":"x"{more}}}"#);
+            let call = decode(endpoint, None, &HeaderMap::new(), Bytes::from(body)).unwrap();
+            assert_eq!(is_repeatable_after_failure(&call), want, "{more}");
+        };
+        check(ChatCompletions, r#","n":2,"store":true,"web_search_options":{}"#, true);
+        check(Responses, "", true);
+        check(Responses, r#","previous_response_id":"r","tools":[{"type":"file_search"}]"#, true);
+        check(Responses, r#","tools":[{"type":"web_search_preview"}]"#, true);
+        check(Responses, r#","conversation":"c""#, false);
+        check(Responses, r#","background":true"#, false);
+        check(Responses, r#","tools":[{"type":"code_interpreter"}]"#, false);
+        check(Messages, r#","mcp_servers":[{}]"#, false);
+        check(Messages, r#","tools":[{"name":"f","input_schema":{}}]"#, true);
     }
 
     #[test]

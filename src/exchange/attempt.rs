@@ -116,6 +116,12 @@ impl Refusal {
         })
     }
 
+    /// The same of a request that the provider may have carried out.
+    pub(super) fn of_one_that_may_have_run(mut self: Box<Self>) -> Box<Self> {
+        self.failure = self.failure.may_have_run();
+        self
+    }
+
     /// A call that cannot be put into the provider's words.
     fn unsaid(why: &provider::Unsayable) -> Box<Self> {
         let (class, status) = match why {
@@ -374,6 +380,7 @@ pub(super) fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
         408,
         format!("{what} from the deployment within {} s", limit.as_secs_f64()),
     )
+    .of_one_that_may_have_run()
 }
 
 /// Headers that are part of the providers' protocols and come from the client.
@@ -398,7 +405,12 @@ impl Talk<'_> {
         *request.headers_mut() = headers;
         let response = self.gateway.client.send(request).await.map_err(|unreachable| {
             let why = format!("the provider cannot be reached: {unreachable}");
-            Refusal::ours(Class::Connection, 502, why)
+            let refusal = Refusal::ours(Class::Connection, 502, why);
+            if unreachable.may_have_been_sent {
+                refusal.of_one_that_may_have_run()
+            } else {
+                refusal
+            }
         })?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
@@ -438,7 +450,7 @@ impl Talk<'_> {
         read.map(|body| (body, hold)).map_err(|unread| match unread {
             Unread::Broken => {
                 let why = "the provider's answer broke off before its end";
-                Refusal::ours(Class::Connection, 502, why)
+                Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run()
             }
             Unread::NoRoom => Refusal::no_room(),
             Unread::TooLong => {

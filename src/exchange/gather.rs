@@ -190,7 +190,7 @@ async fn next(
     });
     let frame = frame.await.map_err(|limit| {
         let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
-        Refusal::ours(Class::Timeout, 408, why)
+        Refusal::ours(Class::Timeout, 408, why).of_one_that_may_have_run()
     })?;
     progress.now = time::now();
     frame.transpose().map_err(|_| cut("the provider's stream broke off"))
@@ -230,7 +230,7 @@ impl Drop for Gathering<'_> {
 const GRACE: Duration = Duration::from_millis(5);
 
 fn cut(why: &str) -> Box<Refusal> {
-    Refusal::ours(Class::Connection, 502, why)
+    Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run()
 }
 
 fn garbled(why: &Garbled) -> Box<Refusal> {

@@ -8,15 +8,17 @@ use crate::endpoint;
 use crate::protocol::Call;
 use crate::provider;
 use crate::routing::hedge::{self, Forgone, Mode, Petition};
-use crate::routing::{Late, Launch, Member, Role, Shape, View as _};
+use crate::routing::{Group, Late, Launch, Member, Role, Shape, View as _};
 
-/// Fills the group's budget for a request that is about to be made.
+/// Fills the group's budgets for a request that is about to be made, or pays for an extra try.
 pub(super) fn fill(live: &Live, launch: &Launch<'_>, shape: Shape) {
     let settings = &launch.group.hedge;
-    if settings.mode == Mode::Disabled || launch.role != Role::Lead || launch.retries > 0 {
-        return;
+    let Some(hedges) = live.hedges.get(launch.group.at) else { return };
+    if launch.role == Role::Hedge || launch.retries > 0 {
+        return hedges.extra.pay();
     }
-    if let Some(hedges) = live.hedges.get(launch.group.at) {
+    hedges.extra.fill(live.routes.settings().retries);
+    if settings.mode != Mode::Disabled {
         let slow = failing(live, launch.group.members.iter()) > MANY;
         let added = if slow { settings.budget / 2.0 } else { settings.budget };
         hedges.budget.fill(tokens(shape.length), added);
@@ -46,7 +48,14 @@ pub(super) fn permit(
         pair: hedges.may_hedge(id(late.first), id(late.second), now, entropy),
         entropy,
     };
-    hedge::permit(&petition, || hedges.budget.pay(cost(live, call, shape, late)))
+    let pay = || may_add(live, late.group, now) && hedges.budget.pay(cost(live, call, shape, late));
+    hedge::permit(&petition, pay)
+}
+
+/// Whether the group may make an extra try.
+pub(super) fn may_add(live: &Live, group: &Group, now: Instant) -> bool {
+    let income = live.routes.settings().retries;
+    live.hedges.get(group.at).is_none_or(|hedges| hedges.extra.has_some(income, now))
 }
 
 /// The share of recent tries that failed, over all of these.

@@ -41,11 +41,8 @@ pub(super) async fn open(
         let ended = match body.frame().await {
             None => true,
             Some(Err(_)) => {
-                return Err(Refusal::ours(
-                    Class::Connection,
-                    502,
-                    "the provider's stream broke off before any content",
-                ));
+                let why = "the provider's stream broke off before any content";
+                return Err(Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run());
             }
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {

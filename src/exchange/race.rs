@@ -13,6 +13,7 @@ use super::reject::{Rejection, Say};
 use super::tries::{Notes, Tries};
 use super::{gather, hedging};
 use crate::account::estimate;
+use crate::endpoint;
 use crate::lexicon::{Class, Failure, time};
 use crate::protocol::{Call, Fault, Fields};
 use crate::routing::hedge::Forgone;
@@ -85,13 +86,24 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                         return Ok(won);
                     }
                     Err(refusal) => {
-                        let outcome = Outcome::Failed(refusal.failure);
+                        let outcome = outcome(refusal.failure, job, &launch);
                         lost.add(&launch, *refusal, live);
                         attempts.on(launch.id, outcome, time::now(), fastrand::u64(..), &live.rows);
+                        tries.note_unpaid(attempts.lacked_budget());
                     }
                 }
             }
         }
+    }
+}
+
+fn outcome(failure: Failure, job: Job<'_>, launch: &Launch<'_>) -> Outcome {
+    if failure.may_have_run && !endpoint::is_repeatable_after_failure(job.call) {
+        Outcome::Unsure(failure)
+    } else if !hedging::may_add(job.live, launch.group, time::now()) {
+        Outcome::Unpaid(failure)
+    } else {
+        Outcome::Failed(failure)
     }
 }
 

@@ -174,6 +174,11 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// Notes whether a failed try was not followed by another in its group for want of budget.
+    pub(super) fn note_unpaid(&mut self, unpaid: bool) {
+        self.notes.record.unpaid = unpaid;
+    }
+
     /// Notes that a late try would have been hedged, had hedging not only been observed.
     pub(super) fn note_unhedged(&mut self, late: &Late<'_>, now: Instant) {
         self.unhedged = Some((late.second.deployment, now));

@@ -69,11 +69,20 @@ pub struct Failure {
     pub status: u16,
     /// How long the provider asked us to wait, from its headers or its body.
     pub retry_after: Option<Duration>,
+    /// Whether the request reached the provider, which never said that it failed: it may have been
+    /// carried out.
+    pub may_have_run: bool,
 }
 
 impl Failure {
     /// A failure without a wish from the provider.
     pub const fn new(class: Class, status: u16) -> Self {
-        Self { class, status, retry_after: None }
+        Self { class, status, retry_after: None, may_have_run: false }
+    }
+
+    /// The same of a request that may have been carried out.
+    #[must_use]
+    pub const fn may_have_run(self) -> Self {
+        Self { may_have_run: true, ..self }
     }
 }

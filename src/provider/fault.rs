@@ -17,7 +17,8 @@ use super::retry_after;
 pub fn blame(status: StatusCode, headers: &HeaderMap, body: &[u8], unix_now: Duration) -> Failure {
     let status = status.as_u16();
     let class = Words::of(body).class(status).unwrap_or_else(|| by_status(status));
-    Failure { class, status, retry_after: retry_after::of(headers, body, unix_now) }
+    let retry_after = retry_after::of(headers, body, unix_now);
+    Failure { retry_after, ..Failure::new(class, status) }
 }
 
 /// The failure that a body with a good status, or the data of an event, reports; `None` where it

@@ -19,6 +19,7 @@ pub mod table;
 pub mod view;
 
 pub use attempts::patience::Patience;
+pub use attempts::retry::Income;
 pub use attempts::{
     Action, Ask, Attempts, Busy, Hedged, Late, Launch, Outcome, Role, TryId, Verdict,
 };

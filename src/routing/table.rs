@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::attempts::patience::Timeouts;
+use super::attempts::retry::Income;
 use super::budget::Budget;
 use super::cooldown::{Rule, breaker};
 use super::hedge;
 use super::strategy::Strategy;
 use super::view::Vitals;
-use crate::lexicon::{CooldownState, DeploymentIx, GroupIx, PicoUsd, Substitute};
+use crate::lexicon::{CooldownState, DeploymentIx, GroupIx, PicoUsd, Substitute, Tokens};
 
 /// What routing may know about one deployment from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Member {
     pub rpm: Option<f64>,
     /// `tpm`: the share where nobody has a weight or an rpm; a limit likewise.
     pub tpm: Option<f64>,
+    /// The longest prompt it takes, in tokens; `None` where nobody knows it.
+    pub longest_prompt: Option<Tokens>,
     /// The price of a token of the prompt; `None` where nobody knows it.
     pub input_cost: Option<PicoUsd>,
     /// The price of a token of the answer.
@@ -60,6 +63,7 @@ impl Member {
             weight: None,
             rpm: None,
             tpm: None,
+            longest_prompt: None,
             input_cost: None,
             output_cost: None,
             budget: None,
@@ -167,6 +171,8 @@ pub struct Settings {
     pub group_hedges: BTreeMap<Box<str>, hedge::Settings>,
     /// `pillion.timeouts`.
     pub timeouts: Timeouts,
+    /// `pillion.retries`.
+    pub retries: Income,
 }
 
 /// What `rpm` and `tpm` mean where the strategy says nothing about them.
@@ -230,6 +236,7 @@ impl Default for Settings {
             hedge: hedge::Settings::default(),
             group_hedges: BTreeMap::new(),
             timeouts: Timeouts::default(),
+            retries: Income::default(),
         }
     }
 }
@@ -265,12 +272,12 @@ pub struct Group {
 
 impl Group {
     /// Whether its deployments can be in cooldown: not those of a pattern, since a failure may
-    /// speak of one of many models, nor by Pillion's rule one that stands alone.
+    /// speak of one of many models, nor by Pillion's rule one that stands alone, without a fallback.
     pub fn cools(&self) -> bool {
         let by_rule = match self.cooldown {
             Rule::LiteLlm => true,
             Rule::None => false,
-            Rule::Pillion => self.members.len() > 1,
+            Rule::Pillion => self.members.len() > 1 || !self.fallbacks.is_empty(),
         };
         by_rule && !self.wildcard
     }

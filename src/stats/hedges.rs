@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::lesson::{Fate, Lesson, What};
+use super::reserve::Reserve;
 use crate::lexicon::{GroupIx, PicoUsd, Tokens};
 use crate::routing::Kind;
 use crate::routing::hedge::{Bucket, Pair};
@@ -18,6 +19,8 @@ use crate::routing::latency::{Effect, Trial, Unmade};
 pub struct Hedges {
     /// What they may cost.
     pub budget: Bucket,
+    /// How many extra tries there may be, retries among them.
+    pub extra: Reserve,
     pairs: Mutex<HashMap<PairIds, Pair>>,
     /// What is known of their worth, for whole answers and for streams, which are never mixed;
     /// made when there is something to know.

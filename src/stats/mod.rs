@@ -11,6 +11,7 @@ mod minute;
 mod purse;
 pub mod queue;
 mod recent;
+mod reserve;
 mod taught;
 
 use std::collections::HashMap;

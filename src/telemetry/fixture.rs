@@ -29,6 +29,7 @@ pub(super) fn stream() -> Record {
             tried("east", TryEnd::Answered)
         ],
         retries: 1,
+        unpaid: true,
         hedge: Some("won"),
         queued: Some(Duration::from_millis(30)),
         shed: Some(Shed::QueueTimeout),

@@ -248,6 +248,7 @@ struct OfGroup {
     name: Box<str>,
     endpoints: [OnceLock<OfEndpoint>; ENDPOINTS],
     retries: Counter,
+    retries_denied: Counter,
     fallbacks: Counter,
     queued: Gauge,
     queue_wait: OnceLock<Histogram>,
@@ -269,6 +270,7 @@ impl OfGroup {
             name: name.into(),
             endpoints: [const { OnceLock::new() }; ENDPOINTS],
             retries: maker.counter(&table::RETRIES, &[name]),
+            retries_denied: maker.counter(&table::RETRIES_DENIED, &[name]),
             fallbacks: maker.counter(&table::FALLBACKS, &[name]),
             queued: maker.gauge(&table::QUEUED, &[name]),
             queue_wait: OnceLock::new(),
@@ -276,6 +278,9 @@ impl OfGroup {
     }
 
     fn add(&self, record: &Record, maker: &Maker) {
+        if record.unpaid {
+            self.retries_denied.increment(1);
+        }
         if record.retries > 0 {
             self.retries.increment(record.retries.into());
         }

@@ -223,6 +223,7 @@ mod tests {
                 r#"pillion_retries_total{model_group="smart"} 1"#,
                 r#"pillion_queue_wait_seconds_sum{model_group="smart"} 0.03"#,
                 r#"pillion_requests_shed_total{reason="queue_timeout"} 1"#,
+                r#"pillion_retries_denied_total{model_group="smart"} 1"#,
                 r#"pillion_fallbacks_total{model_group="smart"} 0"#,
             ],
         );

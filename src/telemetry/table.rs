@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 42] = [
+pub const TABLE: [&Row; 43] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -74,6 +74,7 @@ pub const TABLE: [&Row; 42] = [
     &TRIES,
     &TRIES_IN_FLIGHT,
     &RETRIES,
+    &RETRIES_DENIED,
     &FALLBACKS,
     &HEDGES,
     &HEDGE_TOKENS,
@@ -189,6 +190,13 @@ pub(super) const TRIES_IN_FLIGHT: Row = Row::new(
     Kind::Gauge,
     &["deployment"],
     "Calls to a deployment that run now.",
+);
+
+pub(super) const RETRIES_DENIED: Row = Row::new(
+    "pillion_retries_denied_total",
+    Kind::Counter,
+    &["model_group"],
+    "Requests that were not tried again in a group for want of budget (pillion.retries).",
 );
 
 pub(super) const RETRIES: Row = Row::new(

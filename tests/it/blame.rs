@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pillion::lexicon::Class;
+use pillion::lexicon::{Class, DeploymentIx, Failure, time};
 use pillion::protocol::Fault;
 use pillion::provider::fault::blame;
+use pillion::routing::cooldown::breaker::{self, Breaker};
+use pillion::routing::{Action, Ask, Attempts, Member, Outcome, RouteTable, Settings, Shape};
+use pillion::stats::Rows;
 use serde_json::Value;
 
 /// The recorded providers whose wire is `OpenAI`'s, Azure's or Anthropic's.
@@ -130,6 +133,65 @@ const PLAIN_WORDS: &[(&str, Class)] = &[
     ("incorrect api key provided", Class::Authentication),
 ];
 
+/// What becomes of a request after this failure, and of the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Decision {
+    /// Whether the same deployment is asked again, where there is no other.
+    again: bool,
+    /// Whether another deployment of the group is asked.
+    other: bool,
+    /// After how many of it in a row the deployment gets a pause; zero is never.
+    cools_after: u32,
+}
+
+fn decide(failure: Failure) -> Decision {
+    let (now, settings) = (time::now(), breaker::Settings::default());
+    let mut breaker = Breaker::default();
+    let cools_after = (1..=5).find(|_| {
+        let (next, pause) = breaker.failed(&settings, &failure, None, now, 0);
+        breaker = next;
+        pause.is_some()
+    });
+    let (again, other) = (asks_again(1, failure), asks_again(2, failure));
+    Decision { again, other, cools_after: cools_after.unwrap_or(0) }
+}
+
+/// Whether a second try is made in a group of so many.
+fn asks_again(members: u16, failure: Failure) -> bool {
+    let entry = |at| ("a".into(), format!("id{at}").into(), Member::new(DeploymentIx(at)));
+    let table = RouteTable::build((0..members).map(entry).collect(), Settings::default());
+    let target = table.resolve("a").unwrap();
+    let mut attempts = Attempts::new(&table, Ask::new(&target, Shape::default())).unwrap();
+    let (now, view) = (time::now(), Rows::default());
+    let Action::Launch(first) = attempts.poll(now, 0, &view) else { panic!("nobody is asked") };
+    attempts.on(first.id, Outcome::Failed(failure), now, 0, &view);
+    match attempts.poll(now + Duration::from_secs(100), 0, &view) {
+        Action::Launch(second) => {
+            assert!(members == 1 || second.member.deployment != first.member.deployment);
+            true
+        }
+        Action::Fail(_) => false,
+        action @ (Action::Late(_) | Action::Queue(_) | Action::Wait(_)) => panic!("{action:?}"),
+    }
+}
+
+/// What the table of faults says of an error of this status and class.
+fn wanted(status: u16, class: Class, wish: Option<Duration>) -> Decision {
+    let of = |again, other, cools_after| Decision { again, other, cools_after };
+    let is_patient = wish.is_none_or(|wish| wish <= Duration::from_secs(60));
+    match (status, class) {
+        (_, Class::ContentPolicy | Class::ContextWindow) => of(false, false, 0),
+        (401..=403, _)
+        | (_, Class::Authentication | Class::PaymentRequired | Class::QuotaExhausted) => {
+            of(false, true, 1)
+        }
+        (429, _) | (_, Class::RateLimit) => of(is_patient, true, 1),
+        (404, _) | (_, Class::NotFound) => of(false, false, 3),
+        (408 | 409 | 500.., _) => of(is_patient, true, if status == 409 { 0 } else { 3 }),
+        _ => of(false, false, 0),
+    }
+}
+
 #[test]
 fn every_recorded_error_has_a_fitting_class_and_a_message() {
     let root = corpus();
@@ -138,6 +200,7 @@ fn every_recorded_error_has_a_fitting_class_and_a_message() {
         return;
     }
     let mut counts: BTreeMap<(u16, &str), usize> = BTreeMap::new();
+    let mut decisions: BTreeMap<Decision, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
     for provider in PROVIDERS {
         for error in errors(&root.join(format!("{provider}.jsonl"))) {
@@ -150,6 +213,13 @@ fn every_recorded_error_has_a_fitting_class_and_a_message() {
             if !is_plain || !fitting(status).contains(&failure.class) {
                 wrong.push(format!("{} {status} {:?} {text}", error.id, failure.class));
             }
+            let (decision, want) =
+                (decide(failure), wanted(status, failure.class, failure.retry_after));
+            if decision != want {
+                wrong
+                    .push(format!("{} {status} {failure:?}: {decision:?}, not {want:?}", error.id));
+            }
+            *decisions.entry(decision).or_default() += 1;
             if Fault::read(&error.body).message.trim().is_empty() {
                 wrong.push(format!("{} {status} says nothing: {text}", error.id));
             }
@@ -157,6 +227,9 @@ fn every_recorded_error_has_a_fitting_class_and_a_message() {
     }
     for ((status, class), count) in &counts {
         println!("{status} {class:<20} {count:>4}");
+    }
+    for (decision, count) in &decisions {
+        println!("{count:>4} {decision:?}");
     }
     println!("{} errors", counts.values().sum::<usize>());
     assert!(wrong.is_empty(), "{}\n{} wrong", wrong.join("\n"), wrong.len());

@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::config_map::ConfigMap;
@@ -12,7 +12,7 @@ use crate::support::script::{Gate, Step, send, serve};
 use crate::support::sidecar::{Pillion, Start, deployment};
 use crate::support::upstream::Upstream;
 use crate::support::wire::{Answer, Wire};
-use crate::support::{chat, until};
+use crate::support::{chat, now, until};
 
 /// A provider whose answers follow one another by their number.
 async fn provider(answer: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Upstream {
@@ -125,6 +125,51 @@ async fn three_failures_lead_to_the_others_and_probes_lead_back() {
     let log = sidecar.log();
     assert!(log.contains("deployment goes into cooldown"), "{log}");
     assert_eq!(log.matches("deployment is back from cooldown").count(), 1, "{log}");
+    sidecar.stop().await;
+}
+
+/// The outage of a minute, in a tenth of its time: one deployment with a fallback, steady traffic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_served_by_the_fallback_with_few_probes_and_ends_soon() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let up = is_up.clone();
+    let primary = provider(move |_| if up.load(Ordering::SeqCst) { good() } else { refuse(503) });
+    let (primary, other) = (primary.await, healthy().await);
+    let text = format!(
+        "pillion: {{cooldown: {{base: 200ms, max: 1s, ramp: 0s}}}}\n\
+         router_settings: {{num_retries: 0, fallbacks: [{{gpt: [other]}}]}}\nmodel_list:\n{}{}",
+        deployment("gpt", "primary", &primary.base(), ""),
+        deployment("other", "other", &other.base(), ""),
+    );
+    let sidecar = Start::with(text).ready().await;
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let (mut asked, began) = (0, now());
+    while now().saturating_duration_since(began) < Duration::from_secs(6) {
+        pace.tick().await;
+        ask(&sidecar, 200).await;
+        asked += 1;
+    }
+    let seen = primary.requests();
+    // Three failures open it; then probes, whose pauses double up to 1 s, give or take a fifth.
+    println!("{asked} requests, of which the primary saw {}", seen.len());
+    assert!(asked > 60 && (5..=16).contains(&seen.len()), "{} of {asked}", seen.len());
+    for pair in seen[2..].windows(2) {
+        let pause = pair[1].at.saturating_duration_since(pair[0].at);
+        assert!(pause > Duration::from_millis(150), "{pause:?} between two probes");
+    }
+    is_up.store(true, Ordering::SeqCst);
+    let back = now();
+    until("the primary to serve again", async || {
+        pace.tick().await;
+        let route = ask(&sidecar, 200).await.head.header("x-litellm-model-id").map(str::to_owned);
+        (route.as_deref() == Some("primary")).then_some(())
+    })
+    .await;
+    let took = now().saturating_duration_since(back);
+    println!("back after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    ask_until(&sidecar, &primary, seen.len() + 10).await;
+    assert_eq!(state_of(&sidecar.metrics().await, "primary"), "closed");
     sidecar.stop().await;
 }
 

@@ -8,7 +8,7 @@
 mod busy;
 mod fallback;
 pub mod patience;
-mod retry;
+pub mod retry;
 mod second;
 
 use std::time::{Duration, Instant};
@@ -175,6 +175,10 @@ pub enum Outcome {
     Committed,
     /// It failed; nothing was given to the client.
     Failed(Failure),
+    /// It failed, and the group may make no extra try now.
+    Unpaid(Failure),
+    /// It failed, may have been carried out all the same, and must not be made again.
+    Unsure(Failure),
 }
 
 /// The machine. See the [module](self).
@@ -199,6 +203,7 @@ pub struct Attempts<'a> {
     held: Option<DeploymentIx>,
     next_id: u32,
     hops: u32,
+    lacked_budget: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +295,7 @@ impl<'a> Attempts<'a> {
             held: None,
             next_id: 0,
             hops: 0,
+            lacked_budget: false,
         })
     }
 
@@ -334,8 +340,16 @@ impl<'a> Attempts<'a> {
                 self.running.clear();
                 self.phase = Phase::Over;
             }
-            Outcome::Failed(failure) => {
+            Outcome::Unsure(failure) => {
+                self.running.clear();
+                self.original.get_or_insert(Verdict::Tried(id, failure));
+                self.phase = Phase::Over;
+            }
+            Outcome::Failed(failure) | Outcome::Unpaid(failure) => {
                 self.hop.last = Some((id, failure));
+                if failure.class == Class::ContextWindow {
+                    self.exclude_smaller(deployment);
+                }
                 // Who was silent is not asked again, where somebody else can be.
                 let is_silent = failure.class == Class::Timeout && self.has_others();
                 if retry::is_retryable(failure) && !is_silent {
@@ -346,10 +360,20 @@ impl<'a> Attempts<'a> {
                 // While another one lives it may still answer, and takes no retry away.
                 if self.running.is_empty() {
                     self.hedge = Hedge::None;
-                    self.after_failure((id, deployment), failure, now, entropy, view);
+                    if let Outcome::Unpaid(_) = outcome {
+                        self.lacked_budget |= self.may_retry(deployment, failure);
+                        self.leave(Verdict::Tried(id, failure));
+                    } else {
+                        self.after_failure((id, deployment), failure, now, entropy, view);
+                    }
                 }
             }
         }
+    }
+
+    /// Whether a retry was not made because the group may make no extra try.
+    pub fn lacked_budget(&self) -> bool {
+        self.lacked_budget
     }
 
     /// Tells that of all tries that run this one goes on alone: its answer has begun. It may still
@@ -565,6 +589,52 @@ mod tests {
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000]);
         let failure = Failure::new(Class::InternalServer, 500);
         assert_eq!(verdict, Some(Verdict::Tried(TryId(5), failure)));
+    }
+
+    #[test]
+    fn without_a_budget_there_is_no_retry_and_the_fallback_is_asked() {
+        let fallbacks = vec![("a".into(), to(&["b"]))];
+        let table = table(&[("a", 3), ("b", 1)], Settings { fallbacks, ..Settings::default() });
+        let target = table.resolve("a").unwrap();
+        let unpaid = |at, _| match at {
+            3 => Outcome::Committed,
+            _ => Outcome::Unpaid(Failure::new(Class::InternalServer, 500)),
+        };
+        let (asked, waits, verdict) = run(&table, ask(&target), &World::default(), unpaid);
+        assert_eq!((asked.len(), asked.last(), waits, verdict), (2, Some(&3), vec![], None));
+    }
+
+    #[test]
+    fn a_call_that_must_not_run_twice_ends_with_its_first_doubt() {
+        let fallbacks = vec![("a".into(), to(&["b"]))];
+        let table = table(&[("a", 3), ("b", 1)], Settings { fallbacks, ..Settings::default() });
+        let target = table.resolve("a").unwrap();
+        let failure = Failure::new(Class::Connection, 502);
+        let unsure = |_, _| Outcome::Unsure(failure);
+        let (asked, _, verdict) = run(&table, ask(&target), &World::default(), unsure);
+        assert_eq!((asked.len(), verdict), (1, Some(Verdict::Tried(TryId(0), failure))));
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_goes_to_a_larger_model_of_the_group() {
+        let sizes = [Some(8_000), Some(200_000), Some(8_000), None];
+        let with = |settings: Settings| {
+            let set = |at: u16, it: &mut Member| {
+                it.longest_prompt = sizes.get(usize::from(at)).copied().flatten();
+                it.weight = Some(if at == 0 { 1.0 } else { 0.0 });
+            };
+            let table = table_with(&[("a", 4), ("c", 1)], settings, set);
+            let target = table.resolve("a").unwrap();
+            let too_long = |at, _| match at {
+                1 | 4 => Outcome::Committed,
+                _ => failed(Class::ContextWindow, 400),
+            };
+            run(&table, ask(&target), &World::default(), too_long).0
+        };
+        assert_eq!(with(Settings::default()), [0, 1]);
+        let context_window_fallbacks = vec![("a".into(), to(&["c"]))];
+        assert_eq!(with(Settings { context_window_fallbacks, ..Settings::default() }), [0, 4]);
+        assert_eq!(with(Settings { num_retries: 0, ..Settings::default() }), [0]);
     }
 
     #[test]

@@ -8,6 +8,21 @@ use crate::routing::table::Member;
 use crate::routing::view::View;
 use crate::routing::{chance, cooldown};
 
+/// `pillion.retries`: what pays for the extra tries of a model group, its retries and hedges together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Income {
+    /// `budget`: for each request; 0.2 by default.
+    pub share: f64,
+    /// `per_second`: and by time; 10 by default.
+    pub per_second: f64,
+}
+
+impl Default for Income {
+    fn default() -> Self {
+        Self { share: 0.2, per_second: 10.0 }
+    }
+}
+
 impl Attempts<'_> {
     /// What to do now that no try runs any more and the last one failed.
     pub(super) fn after_failure(
@@ -62,8 +77,31 @@ impl Attempts<'_> {
         match Fault::of(failure) {
             Fault::Account => self.has_others(),
             Fault::Moment => true,
-            Fault::Request => false,
+            Fault::Request => failure.class == Class::ContextWindow && self.has_larger(),
         }
+    }
+
+    /// Leaves only those of the group who are known to take longer prompts than this one.
+    pub(super) fn exclude_smaller(&mut self, failed: DeploymentIx) {
+        let members = &self.hop.group.members;
+        let own = members.iter().find(|member| member.deployment == failed);
+        let longest = own.and_then(|member| member.longest_prompt);
+        let is_larger = |member: &&Member| {
+            longest.is_some_and(|own| member.longest_prompt.is_some_and(|other| other > own))
+        };
+        let smaller = members.iter().filter(|member| !is_larger(member));
+        self.hop.excluded.extend(smaller.map(|member| member.deployment));
+    }
+
+    /// Whether somebody of the group may take a prompt that was too long for others, and no
+    /// fallback is named for that.
+    fn has_larger(&self) -> bool {
+        let own = self.ask.context_window_fallbacks.or(self.ask.fallbacks);
+        let named = own.or(self.hop.group.context_window_fallbacks.as_deref());
+        let is_left = |member: &Member| !self.hop.excluded.contains(&member.deployment);
+        named.is_none_or(<[_]>::is_empty)
+            && self.hop.only.is_none()
+            && self.hop.group.members.iter().any(is_left)
     }
 
     pub(super) fn has_others(&self) -> bool {

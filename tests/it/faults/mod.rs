@@ -17,11 +17,11 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 
-use crate::support::now;
 use crate::support::script::{Step, send, serve};
-use crate::support::sidecar::{Pillion, Start};
+use crate::support::sidecar::{Pillion, Start, deployment};
 use crate::support::upstream::Upstream;
 use crate::support::wire::Answer;
+use crate::support::{chat, now};
 use forms::Form;
 use rows::{Fault, Row, Want};
 
@@ -190,3 +190,44 @@ async fn every_fault_is_met_for_every_client_and_provider() {
 
 /// Most of the time is spent waiting for back-off.
 const ROWS_AT_ONCE: usize = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_run_is_not_made_again_where_that_does_harm() {
+    let broken = Upstream::start(|_| vec![Step::Expect, Step::Reset]).await;
+    let text = format!(
+        "router_settings: {{num_retries: 1, disable_cooldowns: true}}\nmodel_list:\n{}",
+        deployment("gpt", "d", &broken.base(), "")
+    );
+    let sidecar = Start::with(text).ready().await;
+    let mut seen = 0;
+    for (more, asked) in [("", 2), (",\"conversation\":\"c\"", 1)] {
+        let body = format!("{{\"model\":\"gpt\",\"input\":\"hi\"{more}}}");
+        let call = chat::post(&body).replace("/v1/chat/completions", "/v1/responses");
+        assert_eq!(sidecar.ask(call).await.status(), 502);
+        assert_eq!(broken.requests().len() - seen, asked, "{more}");
+        seen += asked;
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_not_doubled_by_retries() {
+    let down = Upstream::start(|_| serve(|_| vec![send(chat::json(500, "{}"))])).await;
+    let text = format!(
+        "router_settings: {{num_retries: 1, disable_cooldowns: true}}\n\
+         pillion: {{retries: {{budget: 0.1, per_second: 0}}}}\nmodel_list:\n{}{}",
+        deployment("gpt", "a", &down.base(), ""),
+        deployment("gpt", "b", &down.base(), ", weight: 1"),
+    );
+    let sidecar = Start::with(text).ready().await;
+    for _ in 0..200 {
+        assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 500);
+    }
+    let records = sidecar.recorded(200).await;
+    let retries: u64 = records.iter().filter_map(|record| record["retries"].as_u64()).sum();
+    let denied = sidecar.metrics().await.of("pillion_retries_denied_total");
+    // A hundred are there at the start, and each request adds a tenth.
+    assert!((118..=120).contains(&retries), "{retries}");
+    assert_eq!((retries + denied, down.requests().len() as u64), (200, 200 + retries));
+    sidecar.stop().await;
+}

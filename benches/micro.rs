@@ -200,7 +200,9 @@ fn decide(bencher: Bencher<'_, '_>, deployments: u16) {
         let mut attempts = Attempts::new(black_box(&table), ask(&target)).expect("same table");
         match attempts.poll(now, entropy, &Idle) {
             Action::Launch(launch) => launch.member.deployment,
-            Action::Fail(_) | Action::Late(_) | Action::Wait(_) => panic!("somebody is free"),
+            Action::Fail(_) | Action::Late(_) | Action::Queue(_) | Action::Wait(_) => {
+                panic!("somebody is free")
+            }
         }
     });
 }

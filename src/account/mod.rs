@@ -40,6 +40,31 @@ impl End {
     }
 }
 
+/// Why a request was turned away for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shed {
+    /// Bodies take all the memory they may.
+    MaxBufferedBytes,
+    /// So many requests as may are served already.
+    MaxParallelRequests,
+    /// So many requests as may wait for the model group already.
+    QueueFull,
+    /// It has waited for the model group as long as it may.
+    QueueTimeout,
+}
+
+impl Shed {
+    /// The word for labels and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxBufferedBytes => "max_buffered_bytes",
+            Self::MaxParallelRequests => "max_parallel_requests",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+        }
+    }
+}
+
 /// Everything that is kept of one request. No content, no key.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -80,6 +105,10 @@ pub struct Record {
     /// What became of its hedge: `won`, `lost` or `failed` where one was made, else why there was
     /// none; `None` where no try was late.
     pub hedge: Option<&'static str>,
+    /// How long it waited for a deployment to have room; `None` where it did not.
+    pub queued: Option<Duration>,
+    /// What turned it away before anybody was asked, where that was for want of room.
+    pub shed: Option<Shed>,
     /// Who would have been asked as a hedge, where hedging is only observed.
     pub unhedged: Option<DeploymentIx>,
     /// From the request's first byte to the first event with content.
@@ -116,6 +145,8 @@ impl Record {
             unpaid: false,
             fallbacks: 0,
             hedge: None,
+            queued: None,
+            shed: None,
             unhedged: None,
             first_token: None,
             upstream: Duration::ZERO,

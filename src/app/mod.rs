@@ -438,6 +438,10 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
         max_body_bytes: limits.max_body_bytes as u64,
         body_timeout: limits.body_timeout,
         max_head_bytes: limits.max_header_bytes,
+        max_parallel_requests: limits.max_parallel_requests,
+        max_buffered_bytes: limits.max_buffered_bytes,
+        max_queued_requests: limits.max_queued_requests,
+        queue_timeout: limits.queue_timeout,
         ..Limits::default()
     };
     let keyring = Keyring::new(snapshot.master_key.as_ref());
@@ -520,7 +524,9 @@ impl Probe for Control {
         let status = self.status.borrow();
         let scrape = Scrape {
             deployments: running.collect(),
+            queued: self.stats.queued(),
             requests_in_flight: self.gateway.in_flight(),
+            buffered_bytes: self.gateway.buffered_bytes(),
             connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
             connections_opened: self.connections.opened(),
             lessons_dropped: self.stats.lessons().dropped(),

@@ -268,7 +268,7 @@ pub(super) static GENERAL: Section = Section(&[
     ("forward_client_headers_to_llm_api", Known),
     ("forward_llm_provider_auth_headers", Known),
     ("forward_openai_org_id", Known),
-    ("global_max_parallel_requests", Known),
+    ("global_max_parallel_requests", Acted),
     ("health_check_concurrency", Known),
     ("health_check_details", Known),
     ("health_check_ignore_transient_errors", Known),

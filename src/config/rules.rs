@@ -603,7 +603,7 @@ fn policies_count_by_class() {
 #[test]
 fn the_sidecar_has_settings_of_its_own() {
     let parts = clean(&format!(
-        "{}\npillion: {{listen: '127.0.0.1:1', admin: ['0.0.0.0:2'], state_dir: /s, shutdown: {{drain_timeout: 30s}}, limits: {{max_body_bytes: 1_000}}, log: {{level: DEBUG, format: text}}}}",
+        "{}\npillion: {{listen: '127.0.0.1:1', admin: ['0.0.0.0:2'], state_dir: /s, shutdown: {{drain_timeout: 30s}}, limits: {{max_body_bytes: 1_000, max_queued_requests: 0, queue_timeout: 2m}}, log: {{level: DEBUG, format: text}}}}",
         params("")
     ));
     let own = parts.settings;
@@ -611,9 +611,21 @@ fn the_sidecar_has_settings_of_its_own() {
     assert_eq!(own.admin, ["0.0.0.0:2".parse().unwrap()]);
     assert_eq!(own.drain_timeout, Duration::from_secs(30));
     assert_eq!(own.limits.max_body_bytes, 1000);
+    assert_eq!(own.limits.max_queued_requests, 0);
+    assert_eq!(own.limits.queue_timeout, Duration::from_secs(120));
     assert_eq!((&*own.log.level, own.log.format), ("debug", super::LogFormat::Text));
     let parts = clean(&settings("general_settings", "max_request_size_mb: 2"));
     assert_eq!(parts.settings.limits.max_body_bytes, 2 << 20);
+    let limits = |more: &str| clean(&format!("{}\n{more}", params(""))).settings.limits;
+    let most = |more: &str| limits(more).max_parallel_requests;
+    assert_eq!(most("general_settings: {global_max_parallel_requests: 7}"), Some(7));
+    assert_eq!(most("general_settings: {global_max_parallel_requests: 0}"), None);
+    let both = "general_settings: {global_max_parallel_requests: 7}\npillion: {limits: {max_parallel_requests: 9}}";
+    assert_eq!(most(both), Some(9));
+    let bytes = |more: &str| limits(more).max_buffered_bytes;
+    assert_eq!(bytes("general_settings: {max_request_size_mb: 500}"), 500 << 20);
+    let small = "pillion: {limits: {max_body_bytes: 10, max_buffered_bytes: 20}}";
+    assert_eq!(bytes(small), 20);
     assert_eq!(clean(&params("")).settings, super::Settings::default());
 }
 
@@ -625,6 +637,14 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
     };
     error("limits: {max_body_bytes: 0}", "pillion.limits.max_body_bytes");
     error("limits: {head_timeout: 0s}", "pillion.limits.head_timeout");
+    error("limits: {max_parallel_requests: 0}", "pillion.limits.max_parallel_requests");
+    for (more, path, what) in [
+        ("limits: {queue_timeout: 2h}", "pillion.limits.queue_timeout", "an hour at most"),
+        ("limits: {max_buffered_bytes: 1000}", "pillion.limits.max_buffered_bytes", "one body"),
+        ("limits: {max_queued_requests: 1.5}", "pillion.limits.max_queued_requests", "whole"),
+    ] {
+        told(&pillion(more), Severity::Error, Scope::File, path, what);
+    }
     let open = pillion("listen: '0.0.0.0:24080'");
     told(&open, Severity::Warning, Scope::File, "pillion.listen", "open to other machines");
     clean(&format!("{open}\ngeneral_settings: {{master_key: k}}"));

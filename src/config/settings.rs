@@ -60,6 +60,17 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// `body_timeout`: how long the body of a request may take; 60 s by default.
     pub body_timeout: Duration,
+    /// `max_parallel_requests`, else `general_settings.global_max_parallel_requests`: how many
+    /// requests are served at once; as many as come by default.
+    pub max_parallel_requests: Option<u32>,
+    /// `max_buffered_bytes`: how much memory bodies may take before further requests are turned
+    /// away; 256 MiB by default, and never less than one body may have.
+    pub max_buffered_bytes: u64,
+    /// `max_queued_requests`: how many requests wait where all deployments of a model group are at
+    /// their `max_parallel_requests`; 100 by default, and 0 is none.
+    pub max_queued_requests: u32,
+    /// `queue_timeout`: how long each of them waits; 10 s by default, and 0 is not at all.
+    pub queue_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -70,6 +81,10 @@ impl Default for Limits {
             max_headers: 100,
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            max_parallel_requests: None,
+            max_buffered_bytes: 256 << 20,
+            max_queued_requests: 100,
+            queue_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -104,8 +119,12 @@ static LIMITS: Section = Section(&[
     ("body_timeout", Acted),
     ("head_timeout", Acted),
     ("max_body_bytes", Acted),
+    ("max_buffered_bytes", Acted),
     ("max_header_bytes", Acted),
     ("max_headers", Acted),
+    ("max_parallel_requests", Acted),
+    ("max_queued_requests", Acted),
+    ("queue_timeout", Acted),
 ]);
 
 static LOG: Section = Section(&[("format", Acted), ("level", Acted)]);
@@ -120,7 +139,7 @@ pub(super) fn read(pillion: &Cursor<'_>, general: &Cursor<'_>) -> Settings {
         admin: addresses(&pillion.get("admin")).unwrap_or(usual.admin),
         state_dir: pillion.get("state_dir").full_text().map(|path| PathBuf::from(&*path)),
         drain_timeout: shutdown.get("drain_timeout").duration().unwrap_or(usual.drain_timeout),
-        limits: limits(&pillion.get("limits"), &general.get("max_request_size_mb")),
+        limits: limits(&pillion.get("limits"), general),
         log: log(&pillion.get("log")),
     }
 }
@@ -152,23 +171,56 @@ pub(super) fn master_key(general: &Cursor<'_>, environment: Environment<'_>) -> 
     key.map(Secret::new)
 }
 
-fn limits(field: &Cursor<'_>, megabytes: &Cursor<'_>) -> Limits {
+fn limits(field: &Cursor<'_>, general: &Cursor<'_>) -> Limits {
     fields::check(field, &LIMITS);
     let usual = Limits::default();
     let size = |name: &str| some(&field.get(name), field.get(name).count()).map(|it| it as usize);
     let time = |name: &str| some(&field.get(name), field.get(name).duration());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-    let megabytes = megabytes.amount().map(|mb| (mb * 1_048_576.0) as usize).filter(|it| *it > 0);
+    let megabytes = (general.get("max_request_size_mb").amount())
+        .map(|mb| (mb * 1_048_576.0) as usize)
+        .filter(|it| *it > 0);
+    let own = some(&field.get("max_parallel_requests"), field.get("max_parallel_requests").count());
+    let litellms = general.get("global_max_parallel_requests").count().filter(|most| *most > 0);
+    let max_body_bytes =
+        megabytes.or_else(|| size("max_body_bytes")).unwrap_or(usual.max_body_bytes);
     Limits {
-        max_body_bytes: megabytes
-            .or_else(|| size("max_body_bytes"))
-            .unwrap_or(usual.max_body_bytes),
+        max_body_bytes,
+        max_parallel_requests: own.or(litellms),
+        max_buffered_bytes: buffered(&field.get("max_buffered_bytes"), max_body_bytes as u64),
         max_header_bytes: size("max_header_bytes").unwrap_or(usual.max_header_bytes),
         max_headers: size("max_headers").unwrap_or(usual.max_headers),
         head_timeout: time("head_timeout").unwrap_or(usual.head_timeout),
         body_timeout: time("body_timeout").unwrap_or(usual.body_timeout),
+        max_queued_requests: (field.get("max_queued_requests").count())
+            .unwrap_or(usual.max_queued_requests),
+        queue_timeout: bounded(&field.get("queue_timeout")).unwrap_or(usual.queue_timeout),
     }
 }
+
+/// The memory for bodies, in which the longest body must have room: it would be turned away for
+/// ever.
+fn buffered(field: &Cursor<'_>, body: u64) -> u64 {
+    let usual = Limits::default().max_buffered_bytes.max(body);
+    match field.count().map(u64::from) {
+        Some(bytes) if bytes < body => {
+            let least = format!("at least the {body} bytes that one body may have");
+            let hint = "lower `max_body_bytes`, or `general_settings.max_request_size_mb`";
+            field.error(format!("expected {least}"), Some(hint.to_owned()));
+            usual
+        }
+        Some(bytes) => bytes,
+        None => usual,
+    }
+}
+
+/// A wait that ends while somebody may still be there.
+fn bounded(field: &Cursor<'_>) -> Option<Duration> {
+    let time = field.duration()?;
+    if time > HOUR { field.expected("an hour at most", field.value) } else { Some(time) }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A limit that lets something through: with none at all every request would be refused.
 fn some<T: Default + PartialEq>(field: &Cursor<'_>, limit: Option<T>) -> Option<T> {

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 
+use super::buffered::Hold;
 use super::head::Path;
 use super::lessons;
 use super::live::Live;
 use super::mock;
 use super::opening;
 use super::race::{Won, shape};
-use super::used::{Prompt, Used};
+use super::used::{LONGEST_KEPT, Prompt, Used};
 use super::{Gateway, Unread, read};
 use crate::account::{Try, TryEnd};
 use crate::lexicon::{Class, DeploymentIx, Failure, time};
@@ -23,7 +24,7 @@ use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, T
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
 use crate::routing::{Kind, Launch, Patience, Shape, table::fill};
-use crate::stats::{Failed, InFlight, Row, Trial};
+use crate::stats::{Failed, InFlight, Row, Seat, Trial};
 use crate::upstream::Answer;
 
 /// A whole answer.
@@ -31,6 +32,8 @@ use crate::upstream::Answer;
 pub(super) struct Whole {
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The memory it takes.
+    pub hold: Hold,
     /// The fields of the body, as the provider sent it.
     pub fields: Fields,
     pub endpoint: Endpoint,
@@ -88,7 +91,10 @@ pub(super) struct Refusal {
 /// What was said to the failure.
 #[derive(Debug)]
 pub(super) enum RefusalBody {
+    /// Ours, about the provider.
     Ours(Fault),
+    /// Ours, about ourselves: there is no memory for the answer.
+    NoRoom,
     Theirs(Bytes, Dialect),
 }
 
@@ -98,6 +104,15 @@ impl Refusal {
             failure: Failure::new(class, status),
             headers: HeaderMap::new(),
             body: RefusalBody::Ours(Fault::new(Dialect::OpenAi, status, message)),
+        })
+    }
+
+    /// An answer for which there is no memory. The provider is not to blame.
+    pub(super) fn no_room() -> Box<Self> {
+        Box::new(Self {
+            failure: Failure::new(Class::ServiceUnavailable, 503),
+            headers: HeaderMap::new(),
+            body: RefusalBody::NoRoom,
         })
     }
 
@@ -178,16 +193,16 @@ pub(super) struct Finished {
 }
 
 impl Job<'_> {
-    /// Makes the call. On success the deployment's success is counted; on failure its failure,
-    /// which may begin a cooldown.
+    /// Makes the call, in the seat that was kept for it if there is one. On success the
+    /// deployment's success is counted; on failure its failure, which may begin a cooldown.
     ///
     /// Cancel safety: dropping the future ends the call at the wire.
-    pub(super) async fn run(self, launch: Launch<'_>) -> Finished {
+    pub(super) async fn run(self, launch: Launch<'_>, seat: Option<Seat>) -> Finished {
         let at = launch.member.deployment;
-        self.at(at).call(launch).await
+        self.at(at).call(launch, seat).await
     }
 
-    async fn call(self, launch: Launch<'_>) -> Finished {
+    async fn call(self, launch: Launch<'_>, seat: Option<Seat>) -> Finished {
         let at = launch.member.deployment;
         let (Some(deployment), Some(row)) = (self.live.deployment(at), self.live.rows.get(at))
         else {
@@ -203,7 +218,7 @@ impl Job<'_> {
         let served = Served {
             deployment: at,
             name: quoted(self.call, launch.name),
-            in_flight: row.enter(launch.prompt_tokens, since),
+            in_flight: row.enter(seat, launch.prompt_tokens, since),
             since,
             first_token: None,
             prompt: Prompt::of(self.call),
@@ -231,6 +246,11 @@ impl Job<'_> {
         launch: &Launch<'_>,
         (since, trial): (Instant, Trial<'_>),
     ) -> Option<TryEnd> {
+        if let Err(refusal) = result
+            && let RefusalBody::NoRoom = refusal.body
+        {
+            return Some(TryEnd::Failed { class: refusal.failure.class, cooled: false });
+        }
         let (now, settings) = (time::now(), self.live.routes.settings());
         let deployment = self.live.deployment(launch.member.deployment)?;
         lessons::of_try(row, self, result, now.saturating_duration_since(since));
@@ -333,7 +353,11 @@ fn quoted(call: &Call, name: Option<&str>) -> Bytes {
     let own = call.fields.span(&call.body, "model").filter(|_| name.is_none());
     own.map_or_else(
         || Bytes::from(serde_json::Value::from(name.unwrap_or(&call.model)).to_string()),
-        |span| call.body.slice(span),
+        // A part of it would keep all of a long body for as long as its stream runs.
+        |span| match call.body.get(span.clone()) {
+            Some(own) if call.body.len() > LONGEST_KEPT => Bytes::copy_from_slice(own),
+            Some(_) | None => call.body.slice(span),
+        },
     )
 }
 
@@ -390,7 +414,9 @@ impl Talk<'_> {
         })?;
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
-            return Err(refusal(self.deployment, head.status, head.headers, body).await);
+            let mut hold = self.gateway.buffered.hold(self.live.limits.max_buffered_in_all());
+            let body = read(body, LONGEST_ERROR, &mut hold).await.unwrap_or_default();
+            return Err(refusal(self.deployment, head.status, head.headers, body));
         }
         let headers = head.headers;
         if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
@@ -403,7 +429,7 @@ impl Talk<'_> {
                 opening::Opening { headers, translator, usage_is_ours, patience, served, endpoint };
             return opening::open(parts, body, self.deployment).await;
         }
-        let body = self.whole_body(body).await?;
+        let (body, hold) = self.whole_body(body).await?;
         let fields = inspect(self.deployment, endpoint, &headers, &body)?;
         if self.stream {
             let why = "the provider was asked for a stream and answered without one";
@@ -412,17 +438,21 @@ impl Talk<'_> {
         let price = self.live.price(served.deployment);
         let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
         let path = Path::default();
-        let whole = Whole { headers, body, fields, endpoint, translator, used, served, path };
+        let whole = Whole { headers, body, hold, fields, endpoint, translator, used, served, path };
         Ok(Won::Whole(Box::new(whole)))
     }
 
-    async fn whole_body(&self, body: Answer) -> Result<Bytes, Box<Refusal>> {
-        let most = self.live.limits.max_answer_bytes;
-        read(body, most).await.map_err(|unread| match unread {
+    async fn whole_body(&self, body: Answer) -> Result<(Bytes, Hold), Box<Refusal>> {
+        let limits = &self.live.limits;
+        let most = limits.max_answer_bytes;
+        let mut hold = self.gateway.buffered.hold(limits.max_buffered_in_all());
+        let read = read(body, most, &mut hold).await;
+        read.map(|body| (body, hold)).map_err(|unread| match unread {
             Unread::Broken => {
                 let why = "the provider's answer broke off before its end";
                 Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run()
             }
+            Unread::NoRoom => Refusal::no_room(),
             Unread::TooLong => {
                 let why = format!("the provider's answer is longer than {most} bytes");
                 Refusal::ours(Class::BadGateway, 502, why)
@@ -439,13 +469,12 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// An answer with an error status.
-async fn refusal(
+fn refusal(
     deployment: &Deployment,
     status: StatusCode,
     headers: HeaderMap,
-    body: Answer,
+    body: Bytes,
 ) -> Box<Refusal> {
-    let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
     let mut failure = deployment.adapter.blame(status, &headers, &body, time::unix_now());
     if status.is_redirection() || status.is_informational() {
         failure = Failure::new(Class::BadGateway, 502);

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 
-use super::attempt::{self, Finished, Job, Refusal, Stream, Whole};
+use super::attempt::{self, Finished, Job, Refusal, RefusalBody, Stream, Whole};
+use super::buffered::{Hold, NoRoom};
 use super::live::Live;
 use super::race::Won;
 use super::silence::Progress;
@@ -58,10 +59,12 @@ pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> 
     let job = job.at(launch.member.deployment);
     let left = launch.patience.answer.saturating_sub(super::since(stream.served.since));
     let progress = Progress::new(stream.patience.stall, time::now());
-    let mut gathering = Gathering { live: job.live, stream: Some(Box::new(stream)), progress };
+    let hold = job.gateway.buffered.hold(job.live.limits.max_buffered_in_all());
+    let mut gathering =
+        Gathering { live: job.live, stream: Some(Box::new(stream)), progress, hold };
     let read = tokio::time::timeout(left, gathering.read()).await;
     let body = read.unwrap_or_else(|_| Err(attempt::too_late(job.call, launch.patience.answer)));
-    let whole = body.and_then(|body| gathering.whole(body));
+    let whole = body.and_then(|body| gathering.whole(body, job));
     let now = time::now();
     match whole {
         Ok(whole) => {
@@ -84,6 +87,8 @@ struct Gathering<'a> {
     /// `None` when it is over.
     stream: Option<Box<Stream>>,
     progress: Progress,
+    /// The memory its answer takes.
+    hold: Hold,
 }
 
 impl Gathering<'_> {
@@ -115,6 +120,7 @@ impl Gathering<'_> {
             room = room.checked_sub(chunk.len() as u64).ok_or_else(|| {
                 cut(&format!("the provider's answer is longer than {most} bytes"))
             })?;
+            self.hold.grow(chunk.len() as u64).map_err(|NoRoom| Refusal::no_room())?;
             stream.framer.push(chunk).map_err(|_| cut("the provider sent an endless event"))?;
         }
         if let Some(event) = stream.framer.rest() {
@@ -127,13 +133,25 @@ impl Gathering<'_> {
     }
 
     /// The answer as if it had come in one piece.
-    fn whole(&mut self, body: Bytes) -> Result<Box<Whole>, Box<Refusal>> {
+    fn whole(&mut self, body: Bytes, job: Job<'_>) -> Result<Box<Whole>, Box<Refusal>> {
         let fields = Fields::of(&body).map_err(|why| garbled(&Garbled(why.to_string())))?;
         let stream = self.stream.take().ok_or_else(|| cut("it was read before"))?;
         let Stream { headers, translator, endpoint, served, path, .. } = *stream;
         let price = self.live.price(served.deployment);
         let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
-        Ok(Box::new(Whole { headers, body, fields, endpoint, translator, used, served, path }))
+        let next = job.gateway.buffered.hold(0);
+        let hold = std::mem::replace(&mut self.hold, next);
+        Ok(Box::new(Whole {
+            headers,
+            body,
+            hold,
+            fields,
+            endpoint,
+            translator,
+            used,
+            served,
+            path,
+        }))
     }
 
     /// Counts a failure of the deployment, and what was used for nothing.
@@ -147,6 +165,9 @@ impl Gathering<'_> {
         let stream = self.stream.take()?;
         let row = stream.served.in_flight.row();
         self.charge(&stream, now);
+        if let RefusalBody::NoRoom = refusal.body {
+            return Some(TryEnd::Failed { class: refusal.failure.class, cooled: false });
+        }
         lessons::of_stream(&stream.served, None, Some(refusal.failure), (Duration::ZERO, now));
         job.count_failure(refusal.failure, row, launch, None)
     }

@@ -22,6 +22,23 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// The longest answer that is not streamed; 64 MiB by default.
     pub max_answer_bytes: u64,
+    /// How many requests are served at once; `None`, the default, is as many as come.
+    pub max_parallel_requests: Option<u32>,
+    /// How much memory bodies may take before further requests are turned away; 256 MiB by
+    /// default. Answers in one piece may take as much again.
+    pub max_buffered_bytes: u64,
+    /// How many requests wait for a seat of one model group; 100 by default.
+    pub max_queued_requests: u32,
+    /// How long a request waits for one; 10 s by default, and zero is not at all.
+    pub queue_timeout: Duration,
+}
+
+impl Limits {
+    /// How much memory there is for bodies when answers are among them: room for what runs to end,
+    /// where requests alone have used up theirs.
+    pub(super) fn max_buffered_in_all(&self) -> u64 {
+        self.max_buffered_bytes.saturating_mul(2)
+    }
 }
 
 impl Default for Limits {
@@ -31,6 +48,10 @@ impl Default for Limits {
             max_body_bytes: 32 * 1024 * 1024,
             body_timeout: Duration::from_secs(60),
             max_answer_bytes: 64 * 1024 * 1024,
+            max_parallel_requests: None,
+            max_buffered_bytes: 256 * 1024 * 1024,
+            max_queued_requests: 100,
+            queue_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! provider is [`crate::provider`]'s.
 
 mod attempt;
+mod buffered;
 pub mod explain;
 mod fan;
 mod gather;
@@ -16,6 +17,7 @@ mod live;
 mod mock;
 mod model_list;
 mod opening;
+mod queue;
 mod race;
 mod reject;
 mod relay;
@@ -49,6 +51,7 @@ pub use live::{Limits, Live};
 pub use relay::Body;
 
 use attempt::Job;
+use buffered::{Buffered, Hold, NoRoom};
 use race::Won;
 use reject::Rejection;
 use tries::Notes;
@@ -61,17 +64,24 @@ pub struct Gateway {
     client: Client,
     sink: Arc<dyn Sink>,
     in_flight: Arc<AtomicU32>,
+    buffered: Arc<Buffered>,
 }
 
 impl Gateway {
     /// A gateway that serves `live`.
     pub fn new(live: Live, client: Client, sink: Arc<dyn Sink>) -> Self {
-        Self { live: ArcSwap::from_pointee(live), client, sink, in_flight: Arc::default() }
+        let (in_flight, buffered) = (Arc::default(), Arc::default());
+        Self { live: ArcSwap::from_pointee(live), client, sink, in_flight, buffered }
     }
 
     /// How many requests are being served.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes of bodies are held in memory.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.buffered.bytes()
     }
 
     /// What is served now.
@@ -125,13 +135,18 @@ impl Gateway {
                 .ok_or_else(|| Rejection::no_model(&id, &live.routes, 404).into()),
             Ok(Route::Call(endpoint, model)) => {
                 ledger.record.endpoint = Some(endpoint);
-                let body = collect(body, &head.headers, &live.limits).await?;
-                let call = endpoint::decode(endpoint, model.as_deref(), &head.headers, body)
+                self.check_room(&live.limits)?;
+                let hold = self.buffered.hold(live.limits.max_buffered_bytes);
+                let (body, hold) = collect(body, &head.headers, &live.limits, hold).await?;
+                let mut call = endpoint::decode(endpoint, model.as_deref(), &head.headers, body)
                     .map_err(|bad| Rejection::bad_call(&bad, &live.routes))?;
+                call.body = hold.keep(call.body);
                 note(&call, ledger);
                 let headers = &head.headers;
                 let job = Job::new(self, live, &call, headers);
-                match fan::legs(&call, live)? {
+                let legs = fan::legs(&call, live)?;
+                let _copies = self.hold_copies(legs.as_deref(), &live.limits)?;
+                match legs {
                     None => race::race(job, Notes::of(ledger)).await.map(Said::Won),
                     Some(legs) if call.wishes.fastest_response => {
                         fan::fastest(job, &legs, ledger).await.map(Said::Won)
@@ -139,6 +154,25 @@ impl Gateway {
                     Some(legs) => Ok(Said::Listed(fan::all(job, &legs, &self.sink, ledger).await)),
                 }
             }
+        }
+    }
+}
+
+impl Gateway {
+    /// The memory of a call's copies for several models, each of which has a body of its own.
+    fn hold_copies(&self, legs: Option<&[Call]>, limits: &Limits) -> Result<Hold, Box<Rejection>> {
+        let copies = legs.unwrap_or_default().iter().map(|leg| leg.body.len() as u64);
+        let mut hold = self.buffered.hold(limits.max_buffered_bytes);
+        let no_room = |NoRoom| Rejection::no_room(limits.max_buffered_bytes);
+        hold.grow_to(copies.sum()).map_err(no_room)?;
+        Ok(hold)
+    }
+
+    /// Turns a request away while as many as may be are served. It counts itself.
+    fn check_room(&self, limits: &Limits) -> Result<(), Box<Rejection>> {
+        match limits.max_parallel_requests {
+            Some(most) if self.in_flight() > most => Err(Rejection::too_many_calls(most).into()),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -191,23 +225,28 @@ fn check_head(head: &request::Parts, limits: &Limits) -> Result<(), Box<Rejectio
 /// A smaller limit would refuse ordinary clients.
 const LEAST_HEAD_BYTES: usize = 8 * 1024;
 
-/// Reads the body, at most as much and for as long as the limits say.
+/// Reads the body, at most as much and for as long as the limits say. Where its length is
+/// announced there is room for all of it, or nothing is read.
 async fn collect(
     body: Incoming,
     headers: &HeaderMap,
     limits: &Limits,
-) -> Result<Bytes, Box<Rejection>> {
+    mut hold: Hold,
+) -> Result<(Bytes, Hold), Box<Rejection>> {
     let announced = headers
         .get(http::header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits.max_body_bytes) {
         return Err(Rejection::too_large(limits.max_body_bytes).into());
     }
-    match in_time(limits.body_timeout, read(body, limits.max_body_bytes)).await {
+    let no_room = || Rejection::no_room(limits.max_buffered_bytes);
+    hold.grow(announced.unwrap_or_default()).map_err(|NoRoom| no_room())?;
+    match in_time(limits.body_timeout, read(body, limits.max_body_bytes, &mut hold)).await {
         Err(_) => Err(Rejection::slow_body(limits.body_timeout).into()),
         Ok(Err(Unread::Broken)) => Err(Rejection::broken_body().into()),
         Ok(Err(Unread::TooLong)) => Err(Rejection::too_large(limits.max_body_bytes).into()),
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(Unread::NoRoom)) => Err(no_room().into()),
+        Ok(Ok(bytes)) => Ok((bytes, hold)),
     }
 }
 
@@ -225,6 +264,7 @@ async fn in_time<F: Future>(limit: Duration, future: F) -> Result<F::Output, Ela
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unread {
     Broken,
+    NoRoom,
     TooLong,
 }
 
@@ -232,6 +272,7 @@ enum Unread {
 async fn read(
     mut body: impl http_body::Body<Data = Bytes> + Unpin,
     most: u64,
+    hold: &mut Hold,
 ) -> Result<Bytes, Unread> {
     let mut pieces = crate::protocol::Rope::new();
     while let Some(frame) = body.frame().await {
@@ -241,6 +282,7 @@ async fn read(
             if pieces.len() as u64 > most {
                 return Err(Unread::TooLong);
             }
+            hold.grow_to(pieces.len() as u64).map_err(|NoRoom| Unread::NoRoom)?;
         }
     }
     Ok(pieces.to_bytes())

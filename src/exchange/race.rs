@@ -2,12 +2,13 @@
 //! Holds no policy of its own.
 
 use std::borrow::Cow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
 use super::live::Live;
 use super::mock;
+use super::queue::{Full, Waiting};
 use super::reject::{Rejection, Say};
 use super::tries::{Notes, Tries};
 use super::{gather, hedging};
@@ -44,12 +45,13 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
     };
     let mut tries = Tries::new(job, notes);
     let mut lost = Lost::default();
+    let mut waiting = Waiting::default();
     loop {
         let (now, entropy) = (time::now(), fastrand::u64(..));
         match attempts.poll(now, entropy, &live.rows) {
             Action::Fail(verdict) => {
                 tries.note_hedge(attempts.hedged(), None);
-                return Err(reject(verdict, lost, call, live, &target).into());
+                return Err(reject(verdict, lost, &waiting, job, &target).into());
             }
             Action::Late(late) => {
                 let permit = hedging::permit(live, call, job.shape, &late, (now, entropy));
@@ -60,8 +62,16 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
             }
             Action::Launch(launch) => {
                 hedging::fill(live, &launch, job.shape);
-                tries.start(launch);
+                let seat = waiting.leave(live, launch.member.deployment);
+                tries.start(launch, seat);
             }
+            Action::Queue(busy) => match Box::pin(waiting.wait(live, &busy)).await {
+                Err(Full) => attempts.turn_away(),
+                Ok(seat) => {
+                    tries.note_queued();
+                    attempts.offer(seat);
+                }
+            },
             Action::Wait(until) => {
                 let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
@@ -134,6 +144,8 @@ pub(super) fn shape(call: &Call, live: &Live) -> Shape {
 
 fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
     let wishes = &job.call.wishes;
+    let limits = &job.live.limits;
+    let may_queue = limits.max_queued_requests > 0;
     Ask {
         target,
         tags: &wishes.tags,
@@ -150,6 +162,7 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
             .total_timeout
             .or(job.live.routes.settings().timeouts.total)
             .map(|total| opened + total),
+        queue_timeout: if may_queue { limits.queue_timeout } else { Duration::ZERO },
         is_carried: job.carried.is_some(),
     }
 }
@@ -185,11 +198,20 @@ impl Lost {
     }
 }
 
-fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resolved) -> Rejection {
+fn reject(
+    verdict: Verdict,
+    lost: Lost,
+    waiting: &Waiting,
+    job: Job<'_>,
+    target: &Resolved,
+) -> Rejection {
+    let Job { live, call, .. } = job;
     let group = live.routes.group(target.group).map_or("", |group| &group.name);
     let path = Path { failed: lost.failed, ..Path::default() };
     match verdict {
-        Verdict::NoCandidate(NoCandidate::AllBusy) => Rejection::all_busy(group),
+        Verdict::NoCandidate(NoCandidate::AllBusy) => {
+            Rejection::all_busy(group, waiting, &live.limits)
+        }
         Verdict::NoCandidate(NoCandidate::AllLimited(exceeded)) => {
             Rejection::all_limited(group, &exceeded, live, time::now())
         }
@@ -203,7 +225,7 @@ fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resol
         }
         Verdict::Tried(id, failure) => {
             let refusal = lost.refusals.into_iter().find(|(tried, _)| *tried == id);
-            refused(failure, refusal.map(|(_, refusal)| refusal), call)
+            refused(failure, refusal.map(|(_, refusal)| refusal), job)
         }
     }
     .with_path(path)
@@ -211,7 +233,8 @@ fn reject(verdict: Verdict, lost: Lost, call: &Call, live: &Live, target: &Resol
 
 /// The provider's refusal in the client's dialect: as it came where it is in that dialect, else
 /// read and written anew.
-fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection {
+fn refused(failure: Failure, refusal: Option<Refusal>, job: Job<'_>) -> Rejection {
+    let (call, most) = (job.call, job.live.limits.max_buffered_bytes);
     let client = call.endpoint.dialect();
     let Some(refusal) = refusal else {
         let fault = Fault::new(client, failure.status, "the deployment failed");
@@ -219,6 +242,7 @@ fn refused(failure: Failure, refusal: Option<Refusal>, call: &Call) -> Rejection
     };
     let say = match refusal.body {
         RefusalBody::Ours(fault) => Say::Read(fault),
+        RefusalBody::NoRoom => return Rejection::no_room(most),
         RefusalBody::Theirs(body, dialect) => {
             let same = (dialect == client).then_some(client);
             let whole = same.and_then(|client| Fault::completed(client, failure.status, &body));

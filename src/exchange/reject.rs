@@ -7,9 +7,10 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::head::{self, Path};
-use super::live::Live;
+use super::live::{Limits, Live};
+use super::queue::Waiting;
 use super::relay::Body;
-use crate::account::{End, Ledger};
+use crate::account::{End, Ledger, Shed};
 use crate::admit::Denied;
 use crate::endpoint::{BadCall, NoRoute};
 use crate::lexicon::Class;
@@ -26,6 +27,7 @@ pub(super) struct Rejection {
     headers: HeaderMap,
     retry_after: Option<Duration>,
     allow: Option<&'static str>,
+    shed: Option<Shed>,
     path: Path,
 }
 
@@ -58,6 +60,7 @@ impl Rejection {
             headers: HeaderMap::new(),
             retry_after: None,
             allow: None,
+            shed: None,
             path: Path::default(),
         }
     }
@@ -199,16 +202,49 @@ impl Rejection {
         rejection
     }
 
-    pub(super) fn all_busy(group: &str) -> Self {
-        let mut rejection = Self::ours(
-            429,
-            Class::RateLimit,
-            format!(
-                "every deployment of `{group}` has as many requests as its max_parallel_requests allows"
-            ),
+    /// 429, as `LiteLLM` says it: the limit is one of that model group, others may have room.
+    pub(super) fn all_busy(group: &str, waiting: &Waiting, limits: &Limits) -> Self {
+        let (shed, what) = match waiting {
+            Waiting::Not => (Shed::QueueFull, String::new()),
+            Waiting::TurnedAway => {
+                let most = limits.max_queued_requests;
+                let what = format!(
+                    ", and {most} requests wait already, as many as pillion.limits.max_queued_requests allows"
+                );
+                (Shed::QueueFull, what)
+            }
+            Waiting::In(_) | Waiting::Over => {
+                let most = limits.queue_timeout.as_secs_f64();
+                let what = format!(
+                    ", and none came free in the time to wait (pillion.limits.queue_timeout: {most} s)"
+                );
+                (Shed::QueueTimeout, what)
+            }
+        };
+        let why = format!(
+            "every deployment of `{group}` has as many requests as its max_parallel_requests allows{what}; raise these, or add a deployment or a fallback"
         );
-        rejection.retry_after = Some(Duration::from_secs(1));
-        rejection
+        Self::ours(429, Class::RateLimit, why).shed(shed)
+    }
+
+    /// 503: the limit is the sidecar's own, whatever is asked for.
+    pub(super) fn too_many_calls(most: u32) -> Self {
+        let why = format!(
+            "the gateway serves {most} requests already, as many as pillion.limits.max_parallel_requests allows; try again soon, or raise it"
+        );
+        Self::ours(503, Class::ServiceUnavailable, why).shed(Shed::MaxParallelRequests)
+    }
+
+    pub(super) fn no_room(most: u64) -> Self {
+        let why = format!(
+            "the gateway has no memory left for this request: bodies take the {most} bytes that pillion.limits.max_buffered_bytes allows; try again soon, or raise it"
+        );
+        Self::ours(503, Class::ServiceUnavailable, why).shed(Shed::MaxBufferedBytes)
+    }
+
+    /// Turned away for want of room, which there may be soon.
+    fn shed(self, why: Shed) -> Self {
+        Self { retry_after: Some(SOON), shed: Some(why), ..self }
     }
 
     /// `exceeded` is the first of the limits that ends.
@@ -268,6 +304,9 @@ impl Rejection {
     }
 }
 
+/// When to come again where room depends on what other requests do.
+const SOON: Duration = Duration::from_secs(1);
+
 /// A limit in words, and how its end is called.
 fn limit(limit: Limit, member: &Member, live: &Live) -> (String, &'static str) {
     let rate = |most: Option<f64>| most.unwrap_or_default();
@@ -321,6 +360,7 @@ pub(super) fn response(
     ledger.record.status = status.as_u16();
     ledger.record.end = End::Refused;
     ledger.record.class = Some(rejection.class);
+    ledger.record.shed = rejection.shed;
     let body = match rejection.say {
         Say::Theirs(body) => body,
         Say::Read(mut fault) => {

@@ -17,7 +17,7 @@ use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::routing::table::fill;
 use crate::routing::{Hedged, Late, Launch, Role, Shape};
-use crate::stats::{Fate, Noted};
+use crate::stats::{Fate, Noted, Seat};
 
 /// The tries that run. Dropping it ends them at the wire.
 pub(super) struct Tries<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Tries<'a> {
     running: SmallVec<[Running<'a>; 2]>,
     /// Since when one runs without a break.
     since: Option<Instant>,
+    /// Since when the request waits for a seat.
+    queued: Option<Instant>,
     /// The hedge that was made last, and who was late.
     hedge: Option<(DeploymentIx, DeploymentIx)>,
     /// The hedge that was only observed: who would have been asked, and when.
@@ -65,11 +67,12 @@ type Calling<'a> = Pin<Box<dyn Future<Output = Finished> + Send + 'a>>;
 impl<'a> Tries<'a> {
     pub(super) fn new(job: Job<'a>, notes: Notes<'a>) -> Self {
         let running = SmallVec::new();
-        Self { job, notes, running, since: None, hedge: None, unhedged: None }
+        Self { job, notes, running, since: None, queued: None, hedge: None, unhedged: None }
     }
 
-    /// Starts a try.
-    pub(super) fn start(&mut self, launch: Launch<'a>) {
+    /// Starts a try, in the seat that was kept for it.
+    pub(super) fn start(&mut self, launch: Launch<'a>, seat: Option<Seat>) {
+        self.note_seated();
         let record = &mut *self.notes.record;
         record.tries += 1;
         if launch.fallbacks > record.fallbacks {
@@ -90,7 +93,7 @@ impl<'a> Tries<'a> {
         let (job, since) = (self.job, time::now());
         self.since.get_or_insert(since);
         let waits = Some(job.at(launch.member.deployment).shape);
-        let future = Box::pin(job.run(launch.clone()));
+        let future = Box::pin(job.run(launch.clone(), seat));
         self.running.push(Running { launch, since, waits, future });
     }
 
@@ -156,6 +159,18 @@ impl<'a> Tries<'a> {
         let ids = (live.deployment(first), live.deployment(second));
         if let (Some(first), Some(second)) = ids {
             books.ended(&first.id, &second.id, outcome == "won", time::now());
+        }
+    }
+
+    /// Notes that the request waits for a seat from now on, if it does not already.
+    pub(super) fn note_queued(&mut self) {
+        self.queued.get_or_insert_with(time::now);
+    }
+
+    /// Notes how long it has waited for a seat, if it did.
+    fn note_seated(&mut self) {
+        if let Some(since) = self.queued.take() {
+            *self.notes.record.queued.get_or_insert_default() += super::since(since);
         }
     }
 
@@ -245,6 +260,7 @@ impl<'a> Tries<'a> {
 impl Drop for Tries<'_> {
     fn drop(&mut self) {
         self.end_all(self.notes.rest);
+        self.note_seated();
     }
 }
 

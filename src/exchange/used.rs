@@ -23,8 +23,8 @@ pub(super) enum Prompt {
     Kept(Endpoint, Bytes),
 }
 
-/// Counting costs a few milliseconds per megabyte, which most calls need not pay.
-const LONGEST_KEPT: usize = 1024 * 1024;
+/// What is longer is not kept beyond the call. Counting costs a few milliseconds per megabyte, which most calls need not pay.
+pub(super) const LONGEST_KEPT: usize = 1024 * 1024;
 
 impl Prompt {
     pub(super) fn of(call: &Call) -> Self {

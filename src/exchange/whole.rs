@@ -31,7 +31,7 @@ pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Res
     record.status = 200;
     record.end = End::Complete;
     whole.used.note(record, live);
-    let mut response = Response::new(Body::whole(body));
+    let mut response = Response::new(Body::whole(whole.hold.keep(body)));
     let headers = response.headers_mut();
     headers.reserve(head::OURS + 2 * whole.headers.len());
     head::copy_providers(&whole.headers, headers);

@@ -55,7 +55,7 @@ pub fn explain<'g>(
     let is = |one: &Member, other: &Member| std::ptr::eq(one, other);
     let mut left: Candidates<'g> = group.members.iter().collect();
     let mut lost: Vec<(&Member, Filter)> = Vec::new();
-    let narrow = Narrow { only: None, order: None, tags, excluded: &[], avoided: &[] };
+    let narrow = Narrow { only: None, order: None, tags, excluded: &[], avoided: &[], held: None };
     let note = |filter, left: &Candidates<'g>| {
         let stays = |member: &Member| left.iter().any(|other| is(other, member));
         let known = |member: &Member| lost.iter().any(|(other, _)| is(other, member));
@@ -212,7 +212,8 @@ mod tests {
         let table = table(members, strategy);
         let (group, settings) = (&table.groups()[0], table.settings());
         let told = explain(&table, group, tags, &world.scene(0));
-        let narrow = Narrow { only: None, order: None, tags, excluded: &[], avoided: &[] };
+        let narrow =
+            Narrow { only: None, order: None, tags, excluded: &[], avoided: &[], held: None };
         let mut picked: BTreeMap<u16, f64> = BTreeMap::new();
         for entropy in 0..20_000u64 {
             let scene = world.scene(entropy.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -20,7 +20,9 @@ pub mod view;
 
 pub use attempts::patience::Patience;
 pub use attempts::retry::Income;
-pub use attempts::{Action, Ask, Attempts, Hedged, Late, Launch, Outcome, Role, TryId, Verdict};
+pub use attempts::{
+    Action, Ask, Attempts, Busy, Hedged, Late, Launch, Outcome, Role, TryId, Verdict,
+};
 pub use budget::Budget;
 pub use limit::{Exceeded, Limit};
 pub use pick::NoCandidate;

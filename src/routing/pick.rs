@@ -29,6 +29,8 @@ pub struct Narrow<'a> {
     pub excluded: &'a [DeploymentIx],
     /// Deployments that are asked again only where nobody else is left.
     pub avoided: &'a [DeploymentIx],
+    /// The deployment where a seat is kept for this request. It counts as taken for all others.
+    pub held: Option<DeploymentIx>,
 }
 
 /// Why nobody is left.
@@ -51,7 +53,7 @@ pub enum NoCandidate {
 /// Picks a member of `group`.
 ///
 /// A deployment named by its id is asked even in cooldown, as `LiteLLM` does, but not beyond its
-/// budget or an enforced limit.
+/// `max_parallel_requests`, its budget or an enforced limit.
 pub fn pick<'g>(
     group: &'g Group,
     settings: &Settings,
@@ -61,7 +63,7 @@ pub fn pick<'g>(
     if let Some(only) = narrow.only {
         let named = group.members.iter().find(|member| member.deployment == only);
         let named = named.filter(|member| !narrow.excluded.contains(&member.deployment));
-        return by_name(named.ok_or(NoCandidate::Exhausted)?, settings, scene);
+        return by_name(named.ok_or(NoCandidate::Exhausted)?, settings, narrow, scene);
     }
     if let [member] = group.members.as_slice()
         && narrow.order.is_none()
@@ -178,7 +180,7 @@ fn narrow_down<'g>(
     if left.is_empty() {
         return Err(NoCandidate::Exhausted);
     }
-    left.retain(|member| has_room(member, scene.view));
+    left.retain(|member| has_room(member, narrow, scene.view));
     after(Filter::Room, left);
     if left.is_empty() {
         return Err(NoCandidate::AllBusy);
@@ -198,9 +200,13 @@ fn narrow_down<'g>(
 fn by_name<'g>(
     member: &'g Member,
     settings: &Settings,
+    narrow: &Narrow<'_>,
     scene: &Scene<'_, impl View>,
 ) -> Result<&'g Member, NoCandidate> {
     within(member, budget::exceeded(member, scene.view, scene.now))?;
+    if !has_room(member, narrow, scene.view) {
+        return Err(NoCandidate::AllBusy);
+    }
     match settings.rates {
         Rates::Limits => within(member, limit::exceeded(member, scene)),
         Rates::Shares => Ok(member),
@@ -224,7 +230,7 @@ fn alone<'g>(
         _ => {}
     }
     within(member, budget::exceeded(member, scene.view, scene.now))?;
-    if !has_room(member, scene.view) {
+    if !has_room(member, narrow, scene.view) {
         return Err(NoCandidate::AllBusy);
     }
     let limited = settings.minds_limits(&group.strategy);
@@ -311,8 +317,10 @@ fn by_limit(
     }
 }
 
-fn has_room(member: &Member, view: &impl View) -> bool {
-    member.max_parallel_requests.is_none_or(|most| view.vitals(member.deployment).in_flight < most)
+fn has_room(member: &Member, narrow: &Narrow<'_>, view: &impl View) -> bool {
+    let Some(most) = member.max_parallel_requests else { return true };
+    let own = u32::from(narrow.held == Some(member.deployment));
+    view.vitals(member.deployment).in_flight.saturating_sub(own) < most
 }
 
 /// Tag filtering by §3.6 of `LiteLLM`: `!x` excludes, `&x` requires, others must overlap (or all
@@ -406,7 +414,7 @@ mod tests {
     }
 
     fn narrow<'a>() -> Narrow<'a> {
-        Narrow { only: None, order: None, tags: &[], excluded: &[], avoided: &[] }
+        Narrow { only: None, order: None, tags: &[], excluded: &[], avoided: &[], held: None }
     }
 
     fn run(
@@ -553,6 +561,24 @@ mod tests {
             run(&table, &narrow(), &Fixed(vec![busy(2), busy(2)]), 0),
             Err(NoCandidate::AllBusy)
         );
+        let named = Narrow { only: Some(DeploymentIx(1)), ..narrow() };
+        assert_eq!(run(&table, &named, &Fixed(vec![busy(2), busy(1)]), 0), Ok(1));
+        let full = run(&table, &named, &Fixed(vec![busy(0), busy(2)]), 0);
+        assert_eq!(full, Err(NoCandidate::AllBusy));
+    }
+
+    #[test]
+    fn a_seat_that_is_kept_is_room_for_who_it_is_kept_for() {
+        let busy = |count| Vitals { in_flight: count, ..Vitals::default() };
+        for count in [1, 2] {
+            let table = members(count, |_, member| member.max_parallel_requests = Some(2));
+            let held = |at| Narrow { held: Some(DeploymentIx(at)), ..narrow() };
+            let full = Fixed(vec![busy(2), busy(2)]);
+            assert_eq!(run(&table, &held(count - 1), &full, 0), Ok(count - 1));
+            assert_eq!(run(&table, &held(7), &full, 0), Err(NoCandidate::AllBusy));
+            let beyond = Fixed(vec![busy(3), busy(3)]);
+            assert_eq!(run(&table, &held(0), &beyond, 0), Err(NoCandidate::AllBusy));
+        }
     }
 
     /// Which limit keeps all away, or who is picked; each deployment has used as much as is said.

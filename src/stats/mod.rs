@@ -1,7 +1,7 @@
 //! What each deployment is doing now: a row of atomics per deployment.
 //!
 //! Rows are keyed by the deployment's id and live outside the snapshot, so that they survive a
-//! reload. Reading never writes and nothing here waits.
+//! reload. Reading never writes and nothing here waits; the lines of those who do are kept here.
 
 mod circuit;
 pub mod hedges;
@@ -9,6 +9,7 @@ mod learner;
 pub mod lesson;
 mod minute;
 mod purse;
+pub mod queue;
 mod recent;
 mod reserve;
 mod taught;
@@ -17,6 +18,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
 
 use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
 use crate::routing::cooldown::breaker::{self, Ticket};
@@ -32,6 +35,7 @@ use lesson::Lesson;
 pub use lesson::{Fate, Lessons, What};
 use minute::{MINUTE, Minute};
 use purse::Purse;
+pub use queue::{Place, Queue, Seat};
 use recent::Recent;
 use taught::Learning;
 
@@ -49,6 +53,8 @@ struct Known {
     rows: HashMap<Box<str>, Arc<Row>>,
     /// What each provider was paid.
     providers: HashMap<Box<str>, Arc<Purse>>,
+    /// Who waits for a seat, by model group.
+    queues: HashMap<Box<str>, Arc<Queue>>,
 }
 
 /// A deployment as the configuration names it.
@@ -88,7 +94,7 @@ impl StatsTable {
     /// What is new begins at `now`.
     pub fn rows<'n>(&self, named: impl Iterator<Item = Named<'n>>, now: Instant) -> Rows {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = HashMap::new();
+        let (mut next, mut queues) = (HashMap::new(), HashMap::new());
         let rows = named.map(|named| {
             // Providers stay when nobody names them: what they were paid is not undone by that.
             let provider = known.providers.entry(named.provider.into()).or_default().clone();
@@ -101,12 +107,21 @@ impl StatsTable {
                 });
             row.own.set_period(named.budget_period);
             row.learning.set_group(named.group);
+            let queue = queues.entry(named.group.into());
+            let known = || known.queues.remove(named.group).unwrap_or_default();
+            row.queue.store(queue.or_insert_with(known).clone());
             next.insert(named.id.into(), row.clone());
             row
         });
         let rows = Rows(rows.collect());
-        known.rows = next;
+        (known.rows, known.queues) = (next, queues);
         rows
+    }
+
+    /// How many requests wait for a seat, by model group.
+    pub fn queued(&self) -> Vec<(Box<str>, u32)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.queues.iter().map(|(group, queue)| (group.clone(), queue.length())).collect()
     }
 
     /// The rows that are in force.
@@ -206,6 +221,8 @@ pub struct Failed {
 pub struct Row {
     epoch: Instant,
     in_flight: AtomicU32,
+    /// Who waits for a seat here or at another deployment of the group.
+    queue: ArcSwap<Queue>,
     /// By `LiteLLM`'s rule, in microseconds since the epoch; zero means never.
     cooling_until: AtomicU64,
     /// By Pillion's rule.
@@ -233,6 +250,7 @@ impl Row {
         Self {
             epoch,
             in_flight: AtomicU32::new(0),
+            queue: ArcSwap::default(),
             cooling_until: AtomicU64::new(0),
             circuit: Circuit::default(),
             minute: Window::default(),
@@ -301,12 +319,30 @@ impl Row {
         used
     }
 
-    /// Counts a try, as running until the guard is dropped, and so long its prompt as used.
-    pub fn enter(self: &Arc<Self>, prompt_tokens: Tokens, now: Instant) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Counts a try, as running until the guard is dropped, and so long its prompt as used. It
+    /// runs in the seat that was kept for it, else in another one.
+    pub fn enter(
+        self: &Arc<Self>,
+        seat: Option<Seat>,
+        prompt_tokens: Tokens,
+        now: Instant,
+    ) -> InFlight {
         self.pending.fetch_add(prompt_tokens, Ordering::Relaxed);
         self.last_minute.request(self.time(now));
-        InFlight { row: self.clone(), prompt_tokens }
+        InFlight { seat: seat.unwrap_or_else(|| Seat::of(self)), prompt_tokens }
+    }
+
+    /// The line of those who wait for a seat here or at another deployment of the group.
+    pub fn queue(&self) -> Arc<Queue> {
+        self.queue.load_full()
+    }
+
+    fn count_taken(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn count_free(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Counts a success.
@@ -435,21 +471,20 @@ impl Window {
 #[must_use = "the try counts as running while this lives"]
 #[derive(Debug)]
 pub struct InFlight {
-    row: Arc<Row>,
+    seat: Seat,
     prompt_tokens: Tokens,
 }
 
 impl InFlight {
     /// The row it counts in.
     pub fn row(&self) -> &Arc<Row> {
-        &self.row
+        self.seat.row()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.row.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.row.pending.fetch_sub(self.prompt_tokens, Ordering::Relaxed);
+        self.row().pending.fetch_sub(self.prompt_tokens, Ordering::Relaxed);
     }
 }
 
@@ -509,7 +544,7 @@ mod tests {
         let now = time::now();
         let table = StatsTable::new(now);
         let before = rows(&table, &["a", "b"]);
-        let running = before.get(SECOND).unwrap().enter(0, now);
+        let running = before.get(SECOND).unwrap().enter(None, 0, now);
         before.get(SECOND).unwrap().succeeded(&answer(), now);
         let after = rows(&table, &["b", "c"]);
         assert_eq!(after.vitals(FIRST).in_flight, 1);
@@ -542,12 +577,12 @@ mod tests {
         let now = time::now();
         let rows = rows(&StatsTable::new(now), &["a"]);
         let row = rows.get(FIRST).unwrap();
-        let running = row.enter(25, now);
+        let running = row.enter(None, 25, now);
         assert_eq!(rows.used(FIRST, MINUTE, now), Used { requests: 1, tokens: 25 });
         row.succeeded(&answer(), now);
         drop(running);
         assert_eq!(rows.used(FIRST, MINUTE, now), Used { requests: 1, tokens: 40 });
-        drop(row.enter(25, now));
+        drop(row.enter(None, 25, now));
         assert_eq!(rows.used(FIRST, MINUTE, now), Used { requests: 2, tokens: 40 });
     }
 

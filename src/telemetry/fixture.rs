@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::smallvec;
 
-use crate::account::{End, Record, Try, TryEnd, Wasted};
+use crate::account::{End, Record, Shed, Try, TryEnd, Wasted};
 use crate::lexicon::{Class, DeploymentIx, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
@@ -31,6 +31,8 @@ pub(super) fn stream() -> Record {
         retries: 1,
         unpaid: true,
         hedge: Some("won"),
+        queued: Some(Duration::from_millis(30)),
+        shed: Some(Shed::QueueTimeout),
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
         duration: Duration::from_micros(1_500_042),

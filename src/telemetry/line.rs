@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::account::{Record, TryEnd};
+use crate::account::{Record, Shed, TryEnd};
 use crate::lexicon::PicoUsd;
 use crate::protocol::{Endpoint, Usage};
 
@@ -31,6 +31,9 @@ pub(super) fn append(out: &mut Vec<u8>, record: &Record, now: Duration) {
     if let Some(first_token) = record.first_token {
         milliseconds(out, "ttft_ms", first_token);
     }
+    if let Some(queued) = record.queued {
+        milliseconds(out, "queued_ms", queued);
+    }
     milliseconds(out, "duration_ms", record.duration);
     milliseconds(out, "upstream_ms", record.upstream);
     if let Some(usage) = &record.usage {
@@ -47,6 +50,7 @@ pub(super) fn append(out: &mut Vec<u8>, record: &Record, now: Duration) {
     if let Some(cost) = wasted.reduce(|sum, cost| PicoUsd(sum.0.saturating_add(cost.0))) {
         money(out, "hedge_cost_usd", cost);
     }
+    word(out, "shed", record.shed.map(Shed::as_str));
     word(out, "error.type", record.class.map(crate::lexicon::Class::as_str));
     out.extend_from_slice(b"}\n");
 }
@@ -243,6 +247,7 @@ mod tests {
                 "retries": 1,
                 "fallbacks": 0,
                 "ttft_ms": 210.5,
+                "queued_ms": 30.0,
                 "duration_ms": 1500.042,
                 "upstream_ms": 1400.0,
                 "gen_ai.usage.input_tokens": 100,
@@ -251,7 +256,8 @@ mod tests {
                 "reasoning_tokens": 5,
                 "estimated": false,
                 "cost_usd": 0.000_012_5,
-                "hedge": "won", "hedge_cost_usd": 3e-6, "error.type": "rate_limit",
+                "hedge": "won", "hedge_cost_usd": 3e-6, "shed": "queue_timeout",
+                "error.type": "rate_limit",
             })
         );
     }

@@ -73,6 +73,9 @@ impl Meters {
     pub fn add(&self, record: &Record) {
         let handles = self.handles.load();
         handles.group(record.group.as_deref(), &self.maker).add(record, &self.maker);
+        if let Some(shed) = record.shed {
+            self.maker.counter(&table::SHED, &[shed.as_str()]).increment(1);
+        }
         for tried in &record.attempts {
             let of = handles.deployment(Some(&tried.id), &self.maker);
             of.tried(tried.end, &self.maker);
@@ -102,6 +105,13 @@ impl Meters {
         }
         if let Some(unknown) = handles.unknown.deployment.get() {
             unknown.show_cost();
+        }
+    }
+
+    /// Sets how many requests of each group wait.
+    pub(super) fn set_queued(&self, now: impl Fn(&str) -> u32) {
+        for (name, of) in &self.handles.load().groups {
+            of.queued.set(f64::from(now(name)));
         }
     }
 
@@ -240,6 +250,8 @@ struct OfGroup {
     retries: Counter,
     retries_denied: Counter,
     fallbacks: Counter,
+    queued: Gauge,
+    queue_wait: OnceLock<Histogram>,
 }
 
 /// Our endpoints, and one more for requests that ask for none.
@@ -260,6 +272,8 @@ impl OfGroup {
             retries: maker.counter(&table::RETRIES, &[name]),
             retries_denied: maker.counter(&table::RETRIES_DENIED, &[name]),
             fallbacks: maker.counter(&table::FALLBACKS, &[name]),
+            queued: maker.gauge(&table::QUEUED, &[name]),
+            queue_wait: OnceLock::new(),
         }
     }
 
@@ -275,6 +289,10 @@ impl OfGroup {
         }
         if let Some(outcome) = record.hedge {
             maker.counter(&table::HEDGES, &[&self.name, outcome]).increment(1);
+        }
+        if let Some(queued) = record.queued {
+            let make = || maker.histogram(&table::QUEUE_WAIT, &[&self.name]);
+            self.queue_wait.get_or_init(make).record(queued);
         }
         let word = record.endpoint.map_or("other", Endpoint::as_str);
         let at = record.endpoint.map_or(Endpoint::ALL.len(), Endpoint::at);

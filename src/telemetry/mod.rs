@@ -68,9 +68,12 @@ impl Telemetry {
     fn set(&self, scrape: &Scrape) {
         let by_id: HashMap<_, _> = scrape.deployments.iter().map(|row| (&*row.id, row)).collect();
         self.meters.set_deployments(|id| by_id.get(id).copied());
+        let queued: HashMap<_, _> = scrape.queued.iter().map(|(name, it)| (&**name, *it)).collect();
+        self.meters.set_queued(|group| queued.get(group).copied().unwrap_or_default());
         self.worth.set(&self.meters, &scrape.hedging);
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
+        set(&table::BUFFERED, whole(scrape.buffered_bytes));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
         self.meters.raise(&table::CONNECTIONS_OPENED, &[], scrape.connections_opened);
         self.meters.raise(&table::LESSONS_DROPPED, &[], scrape.lessons_dropped);
@@ -116,8 +119,12 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub struct Scrape {
     /// The deployments of the configuration that is served.
     pub deployments: Vec<Running>,
+    /// How many requests wait for a seat, by model group.
+    pub queued: Vec<(Box<str>, u32)>,
     /// Requests being served.
     pub requests_in_flight: u32,
+    /// Bytes of bodies held in memory.
+    pub buffered_bytes: u64,
     /// Connections to providers that are open.
     pub connections_open: u32,
     /// Connections to providers opened since the start.
@@ -214,6 +221,8 @@ mod tests {
                 r#"pillion_tries_total{deployment="west",outcome="rate_limit"} 1"#,
                 r#"pillion_cooldowns_total{deployment="west",class="rate_limit"} 1"#,
                 r#"pillion_retries_total{model_group="smart"} 1"#,
+                r#"pillion_queue_wait_seconds_sum{model_group="smart"} 0.03"#,
+                r#"pillion_requests_shed_total{reason="queue_timeout"} 1"#,
                 r#"pillion_retries_denied_total{model_group="smart"} 1"#,
                 r#"pillion_fallbacks_total{model_group="smart"} 0"#,
             ],
@@ -297,8 +306,10 @@ mod tests {
         let deployments = vec![busy];
         let (requests_in_flight, connections_open, connections_opened) = (5, 6, 7);
         let scrape = Scrape {
+            queued: vec![("smart".into(), 3)],
             deployments,
             requests_in_flight,
+            buffered_bytes: 9,
             connections_open,
             connections_opened,
             lessons_dropped: 8,
@@ -318,6 +329,8 @@ mod tests {
                 r#"pillion_stream_events_skipped_total{deployment="west"} 5"#,
                 r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
+                r"pillion_buffered_bytes 9",
+                r#"pillion_requests_queued{model_group="smart"} 3"#,
                 r"pillion_upstream_connections_open 6",
                 r"pillion_upstream_connections_opened_total 7",
                 r"pillion_lessons_dropped_total 8",
@@ -330,6 +343,7 @@ mod tests {
         let text = telemetry.render(&Scrape::default());
         let west = [
             r#"pillion_tries_in_flight{deployment="west"} 0"#,
+            r#"pillion_requests_queued{model_group="smart"} 0"#,
             r#"pillion_deployment_cooldown_state{deployment="west",state="open"} 0"#,
             r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
         ];

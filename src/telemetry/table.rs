@@ -59,10 +59,14 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 39] = [
+pub const TABLE: [&Row; 43] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
+    &QUEUED,
+    &QUEUE_WAIT,
+    &SHED,
+    &BUFFERED,
     &FIRST_TOKEN,
     &TOKENS,
     &COST,
@@ -117,6 +121,34 @@ pub(super) const REQUEST_DURATION: Row = Row::new(
 
 pub(super) const REQUESTS_IN_FLIGHT: Row =
     Row::new("pillion_requests_in_flight", Kind::Gauge, &[], "Requests being served now.");
+
+pub(super) const QUEUED: Row = Row::new(
+    "pillion_requests_queued",
+    Kind::Gauge,
+    &["model_group"],
+    "Requests that wait now because all deployments of the group are at their max_parallel_requests.",
+);
+
+pub(super) const QUEUE_WAIT: Row = Row::new(
+    "pillion_queue_wait_seconds",
+    Kind::Histogram,
+    &["model_group"],
+    "How long requests waited for that, served or not; those that did not wait are not counted.",
+);
+
+pub(super) const SHED: Row = Row::new(
+    "pillion_requests_shed_total",
+    Kind::Counter,
+    &["reason"],
+    "Requests turned away for want of room, by what was used up (max_parallel_requests, max_buffered_bytes, queue_full, queue_timeout).",
+);
+
+pub(super) const BUFFERED: Row = Row::new(
+    "pillion_buffered_bytes",
+    Kind::Gauge,
+    &[],
+    "Memory that bodies take: of requests as long as they may be asked for again, and of answers in one piece.",
+);
 
 pub(super) const FIRST_TOKEN: Row = Row::new(
     "pillion_first_token_seconds",

@@ -171,7 +171,7 @@ fn asks_again(members: u16, failure: Failure) -> bool {
             true
         }
         Action::Fail(_) => false,
-        action @ (Action::Late(_) | Action::Wait(_)) => panic!("{action:?}"),
+        action @ (Action::Late(_) | Action::Queue(_) | Action::Wait(_)) => panic!("{action:?}"),
     }
 }
 

@@ -297,7 +297,7 @@ fn endless() -> Vec<(&'static str, Vec<Step>)> {
 /// What the process may take at most while a provider never ends.
 const MOST_MEMORY: u64 = 256 * 1024 * 1024;
 
-fn peak_memory(id: u32) -> u64 {
+pub(crate) fn peak_memory(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());

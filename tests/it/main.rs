@@ -10,6 +10,8 @@ mod hedge;
 mod layers;
 mod learning;
 mod limits;
+mod memory;
+mod overload;
 mod pace;
 mod race;
 mod readme;

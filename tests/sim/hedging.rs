@@ -245,6 +245,7 @@ impl World<'_> {
                     self.seen.failed += 1;
                     self.requests[at].over = true;
                 }
+                Action::Queue(_) => unreachable!("there is no limit"),
                 Action::Late(_) => {
                     let petition = Petition {
                         settings: &self.hedge,

@@ -18,8 +18,9 @@ impl<'a> Attempts<'a> {
 
     /// Leaves the group for the next one on the list, or ends.
     pub(super) fn leave(&mut self, verdict: Verdict) {
-        if !self.is_passed_over(verdict) {
-            self.original.get_or_insert(verdict);
+        if !self.is_passed_over(verdict) && self.original.is_none() {
+            self.original = Some(verdict);
+            self.remember_busy(verdict);
         }
         self.enqueue(verdict);
         while let Some(target) = self.queue.pop() {
@@ -30,7 +31,7 @@ impl<'a> Attempts<'a> {
                 return;
             }
         }
-        self.phase = Phase::Over;
+        self.phase = if self.go_back() { Phase::Busy } else { Phase::Over };
     }
 
     /// Whether another group can be asked where nobody is left in this one.

@@ -1,10 +1,11 @@
 //! The tries of one request: retries within a group, hedges beside a late try, then fallbacks to
-//! other groups.
+//! other groups, and a wait where all of them are busy.
 //!
 //! A machine without IO. Tell it what became of a try with [`Attempts::on`], ask it what to do
 //! with [`Attempts::poll`]. It always ends: every group is asked a bounded number of times, and
 //! every group at most once.
 
+mod busy;
 mod fallback;
 pub mod patience;
 pub mod retry;
@@ -21,6 +22,8 @@ use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
 use super::view::View;
 use crate::lexicon::{Class, DeploymentIx, Failure, Substitute, Tokens};
+pub use busy::Busy;
+use busy::Line;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +52,8 @@ pub struct Ask<'a> {
     pub hedge: Option<Mode>,
     /// When all its tries must be over; `None` where only each of them has a limit.
     pub deadline: Option<Instant>,
+    /// How long it waits for a seat where everybody is busy; zero is not at all.
+    pub queue_timeout: Duration,
     /// Whether a try's time is that of a whole answer though it comes as a stream.
     pub is_carried: bool,
 }
@@ -69,6 +74,7 @@ impl<'a> Ask<'a> {
             stream_timeout: None,
             hedge: None,
             deadline: None,
+            queue_timeout: Duration::ZERO,
             is_carried: false,
         }
     }
@@ -123,6 +129,9 @@ pub enum Action<'a> {
     Late(Late<'a>),
     /// Make a call.
     Launch(Launch<'a>),
+    /// Everybody is busy. Line up for a seat, tell it to [`Attempts::offer`] and ask again; where
+    /// the line is full, tell that to [`Attempts::turn_away`].
+    Queue(Busy<'a>),
     /// Ask again at this moment, not before; `None`: when a try has come to something.
     Wait(Option<Instant>),
 }
@@ -189,6 +198,9 @@ pub struct Attempts<'a> {
     visited: SmallVec<[&'a str; 4]>,
     /// Why the group that was asked for failed.
     original: Option<Verdict>,
+    line: Line<'a>,
+    /// Where a seat is kept for the next pick.
+    held: Option<DeploymentIx>,
     next_id: u32,
     hops: u32,
     lacked_budget: bool,
@@ -196,8 +208,12 @@ pub struct Attempts<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// Everybody was busy, and nobody has waited yet.
+    Busy,
     Over,
     Pick,
+    /// Waits for a seat until this moment.
+    Queued(Instant),
     Running,
     Waiting(Instant),
 }
@@ -223,7 +239,7 @@ enum Hedge<'a> {
 }
 
 /// One group being asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Hop<'a> {
     group: &'a Group,
     name: Option<&'a str>,
@@ -275,6 +291,8 @@ impl<'a> Attempts<'a> {
             queue: Vec::new(),
             visited: SmallVec::from_slice(&[&*group.name]),
             original: None,
+            line: Line::Open,
+            held: None,
             next_id: 0,
             hops: 0,
             lacked_budget: false,
@@ -289,14 +307,19 @@ impl<'a> Attempts<'a> {
                 Phase::Over => return Action::Fail(self.verdict()),
                 Phase::Running => return self.while_running(now, entropy, view),
                 Phase::Waiting(until) if until > now => return Action::Wait(Some(until)),
-                Phase::Pick | Phase::Waiting(_) => {}
+                Phase::Busy => self.phase = Phase::Queued(self.queue_until(now)),
+                Phase::Pick | Phase::Queued(_) | Phase::Waiting(_) => {}
             }
             match self.pick(now, entropy, view) {
                 Ok(member) if !self.has_time_for(member, now, view) => self.out_of_time(),
                 Ok(member) => {
                     return Action::Launch(self.launch(member, Role::Lead, now, view));
                 }
-                Err(nobody) => self.end_hop(nobody),
+                Err(nobody) => match self.busy(nobody, now) {
+                    Some(busy) => return Action::Queue(busy),
+                    None if self.lines_up_to_retry(nobody) => {}
+                    None => self.end_hop(nobody),
+                },
             }
         }
     }
@@ -417,6 +440,7 @@ impl<'a> Attempts<'a> {
             tags: self.ask.tags,
             excluded,
             avoided: &self.hop.avoided,
+            held: self.held,
         }
     }
 
@@ -430,6 +454,7 @@ impl<'a> Attempts<'a> {
         let id = TryId(self.next_id);
         self.next_id += 1;
         self.phase = Phase::Running;
+        self.held = None;
         let patience = self.patience(member, now, view);
         self.hedge = self.due(member, patience.answer, now, view);
         self.running.push(Running { id, member, since: now });
@@ -526,6 +551,7 @@ mod tests {
                     now = until;
                 }
                 Action::Late(_) => unreachable!("nothing is known about waits"),
+                Action::Queue(busy) => now = busy.until,
                 Action::Launch(launch) => {
                     let (id, deployment) = (launch.id, launch.member.deployment.0);
                     asked.push(deployment);
@@ -839,13 +865,17 @@ mod tests {
             links in prop::collection::vec((0usize..5, prop::collection::vec(0usize..6, 0..4)), 0..6),
             retries in 0u32..4,
             classes in prop::collection::vec(0usize..8, 1..20),
+            full in prop::collection::vec(any::<bool>(), 15),
         ) {
             let names = ["a", "b", "c", "d", "e", "missing"];
             let groups: Vec<_> = sizes.iter().zip(names).map(|(size, name)| (name, *size)).collect();
             let fallbacks = links.iter().map(|(from, targets)| {
                 (names[*from].into(), targets.iter().map(|at| Substitute::model(names[*at])).collect())
             }).collect();
-            let table = table(&groups, Settings { num_retries: retries, fallbacks, ..Settings::default() });
+            let settings = Settings { num_retries: retries, fallbacks, ..Settings::default() };
+            let table = table_with(&groups, settings, |at, member| {
+                member.max_parallel_requests = full[usize::from(at)].then_some(0);
+            });
             let kinds = [
                 (Class::InternalServer, 500), (Class::RateLimit, 429), (Class::Timeout, 408),
                 (Class::Authentication, 401), (Class::BadRequest, 400), (Class::ContextWindow, 400),
@@ -856,7 +886,8 @@ mod tests {
                 let (class, status) = kinds[classes[id as usize % classes.len()]];
                 failed(class, status)
             };
-            let (asked, waits, verdict) = run(&table, ask(&target), &World::default(), answer);
+            let ask = Ask { queue_timeout: Duration::from_secs(10), ..ask(&target) };
+            let (asked, waits, verdict) = run(&table, ask, &World::default(), answer);
             prop_assert!(verdict.is_some());
             prop_assert!(asked.len() <= groups.len() * (retries as usize + 1));
             prop_assert!(waits.iter().all(|wait| *wait <= 8750));

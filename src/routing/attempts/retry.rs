@@ -37,9 +37,13 @@ impl Attempts<'_> {
         if !self.may_retry(deployment, failure) {
             return self.leave(verdict);
         }
-        let Ok(next) = self.pick(now, entropy, view) else { return self.leave(verdict) };
+        let next = match self.pick(now, entropy, view) {
+            Ok(next) => next.deployment,
+            Err(nobody) if self.may_line_up_to_retry(nobody) => self.other_than(deployment),
+            Err(_) => return self.leave(verdict),
+        };
         self.hop.retries += 1;
-        match self.wait_before(deployment, next.deployment, failure, entropy) {
+        match self.wait_before(deployment, next, failure, entropy) {
             None => self.leave(verdict),
             Some(wait) if self.ask.deadline.is_some_and(|deadline| now + wait >= deadline) => {
                 self.out_of_time();

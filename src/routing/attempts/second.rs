@@ -232,6 +232,7 @@ mod tests {
                     assert_ne!(late.first.deployment, late.second.deployment);
                     attempts.permit(permit);
                 }
+                Action::Queue(_) => unreachable!("nobody has a limit"),
                 Action::Launch(launch) => {
                     let at = launch.member.deployment.0;
                     assert!(running.iter().all(|(_, _, other, _)| *other != at), "{at} twice");

@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) closed: Option<Instant>,
     /// When the script was through with it.
     pub(crate) played: bool,
+    /// How many bytes of endless steps the socket has taken.
+    pub(crate) flood: usize,
 }
 
 /// A request, and where and when it came.
@@ -219,6 +221,9 @@ impl Player {
                 Step::Endless(bytes) => loop {
                     if let Err(error) = send(output, bytes).await {
                         break Err(error);
+                    }
+                    if let Some(connection) = lock(&self.seen).connections.get_mut(self.number) {
+                        connection.flood += bytes.len();
                     }
                 },
                 Step::Serve(answer) => loop {

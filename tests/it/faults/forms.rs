@@ -140,6 +140,7 @@ impl Form {
         let body = &answer.body;
         answer.status() == 200
             && !self.has_error(answer)
+            && (!self.stream || answer.events().is_some())
             && match (self.client, self.stream) {
                 (Words::OpenAi, false) => {
                     let json = answer.json();

@@ -59,6 +59,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
+    /// The events of a stream without its end mark; `None` where a client could not read one.
+    pub(crate) fn events(&self) -> Option<Vec<serde_json::Value>> {
+        let lines = self.body.lines().filter_map(|line| line.strip_prefix("data:"));
+        let data = lines.map(str::trim).filter(|data| *data != "[DONE]");
+        data.map(|data| serde_json::from_str(data).ok()).collect()
+    }
+
     /// The message of an error.
     pub(crate) fn message(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap_or_default().to_owned()

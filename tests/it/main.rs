@@ -16,6 +16,7 @@ mod records;
 mod reload;
 mod report;
 mod shutdown;
+mod soak;
 mod strategy;
 mod support;
 mod tail;

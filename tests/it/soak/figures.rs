@@ -63,10 +63,6 @@ impl Figures {
         }
     }
 
-    pub(crate) fn requests(&self) -> usize {
-        self.clients.len()
-    }
-
     pub(crate) fn recorded(&self) -> usize {
         self.records.len()
     }

@@ -39,7 +39,7 @@ impl Figures {
             Outcome::Refused => "refused",
             Outcome::Whole => "complete",
             Outcome::Wrong(why) => {
-                self.wrong.push(format!("{:?}: {why}", done.errand));
+                self.wrong.push(format!("after {:?} {:?}: {why}", done.took, done.errand));
                 "wrong"
             }
         };

@@ -21,6 +21,10 @@ test:
 sim *filter:
     cargo test --test sim {{ filter }} -- --nocapture
 
+# Ten minutes of faults by chance, or so many seconds, with figures; SEED=… draws the same again
+soak seconds="600":
+    SOAK={{ seconds }} cargo test --release --test it soak -- --nocapture
+
 # Micro-benchmarks, all or those whose name contains the filter
 bench *filter:
     cargo bench --bench micro -- {{ filter }}

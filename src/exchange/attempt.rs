@@ -231,9 +231,10 @@ impl Job<'_> {
         let Self { gateway, live, call, .. } = self;
         let talk =
             Talk { gateway, live, deployment, stream: call.stream, patience: launch.patience };
+        let awaited = if call.stream { "no first token" } else { "no answer" };
         let mut result = tokio::time::timeout(launch.patience.answer, talk.hold(outgoing, served))
             .await
-            .unwrap_or_else(|_| Err(too_late(call, launch.patience.answer)));
+            .unwrap_or_else(|_| Err(too_late(awaited, launch.patience.answer)));
         let end = self.count(&mut result, row, &launch, (since, trial));
         Finished { result, end }
     }
@@ -373,8 +374,7 @@ pub(super) fn over(
     Some(Try { deployment: at, id, end, took: now.saturating_duration_since(since) })
 }
 
-pub(super) fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {
-    let what = if call.stream { "no first token" } else { "no answer" };
+pub(super) fn too_late(what: &str, limit: Duration) -> Box<Refusal> {
     Refusal::ours(
         Class::Timeout,
         408,

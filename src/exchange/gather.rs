@@ -57,13 +57,13 @@ pub(super) fn as_stream(job: Job<'_>, target: &Resolved) -> Option<Call> {
 /// Cancel safety: dropping the future ends the call at the wire; what it has used so far counts.
 pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> Finished {
     let job = job.at(launch.member.deployment);
-    let left = launch.patience.answer.saturating_sub(super::since(stream.served.since));
+    let left = launch.patience.whole.saturating_sub(super::since(stream.served.since));
     let progress = Progress::new(stream.patience.stall, time::now());
     let hold = job.gateway.buffered.hold(job.live.limits.max_buffered_in_all());
     let mut gathering =
         Gathering { live: job.live, stream: Some(Box::new(stream)), progress, hold };
     let read = tokio::time::timeout(left, gathering.read()).await;
-    let body = read.unwrap_or_else(|_| Err(attempt::too_late(job.call, launch.patience.answer)));
+    let body = read.unwrap_or_else(|_| Err(attempt::too_late("no answer", launch.patience.whole)));
     let whole = body.and_then(|body| gathering.whole(body, job));
     let now = time::now();
     match whole {

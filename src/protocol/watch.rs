@@ -88,7 +88,6 @@ impl Watch {
     fn broken(&self, data: &[u8]) -> Option<Sign> {
         let data = data.trim_ascii();
         match data.first() {
-            None => Some(Sign::Life),
             Some(b'{') if Fields::of(data).is_ok() => None,
             // Once the provider has said why it stopped, only its usage is still to come.
             Some(b'{') if self.finished || memmem::find(data, b"\"ping\"").is_some() => {
@@ -96,7 +95,8 @@ impl Watch {
             }
             Some(b'{') => Some(Sign::Garbled),
             Some(_) if data.starts_with(b"[DONE]") => None,
-            Some(_) => Some(Sign::Noise),
+            // Clients take even an empty text for an event, and fail to read it.
+            None | Some(_) => Some(Sign::Noise),
         }
     }
 
@@ -535,10 +535,9 @@ mod tests {
         assert_eq!(chat(&[broken]), Sign::Garbled);
         assert_eq!(chat(&[content, r#"{"id":"#]), Sign::Garbled);
         assert_eq!(chat(&[content, end, broken]), Sign::Noise);
-        for noise in ["hello", "\"hello\"", "7", "<html>", r#"{"type":"ping",}"#] {
+        for noise in ["", " ", "hello", "\"hello\"", "7", "<html>", r#"{"type":"ping",}"#] {
             assert_eq!(chat(&[content, noise]), Sign::Noise, "{noise}");
         }
-        assert_eq!(chat(&[content, " "]), Sign::Life);
         let delta = r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}"#;
         let half = &delta[..delta.len() - 3];
         assert_eq!(signs(Endpoint::Messages, &[delta, half]).0, [Sign::Content, Sign::Garbled]);

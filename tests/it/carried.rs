@@ -146,6 +146,26 @@ async fn the_time_of_a_try_is_that_of_the_whole_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_to_the_first_content_is_not_that_of_the_whole_answer() {
+    let steps = vec![
+        send(chat::STREAM_HEAD),
+        send(chat::delta("one ")),
+        Step::Pause(Duration::from_millis(600)),
+        send(chat::delta("two")),
+        send(chat::ending()),
+    ];
+    let (first, other) = (playing(steps).await, silent().await);
+    let text = config("", "", &first, &other)
+        .replace("pillion: {", "pillion: {timeouts: {ttft: 0.3, stall: none}, ");
+    let sidecar = Start::with(text).ready().await;
+    let answer = sidecar.ask(chat::plain("gpt")).await;
+    assert_eq!((answer.status(), content(&answer.json())), (200, "one two"), "{answer:?}");
+    assert!(first.requests()[0].request.wants_stream());
+    sidecar.rests().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_ends_the_rest_of_the_answer() {
     let gate = Gate::shut();
     let (slow, other) = (silent().await, gated(&gate).await);

@@ -20,6 +20,7 @@ mod reload;
 mod report;
 mod seeds;
 mod shutdown;
+mod soak;
 mod strategy;
 mod support;
 mod tail;

@@ -42,6 +42,8 @@ pub struct Patience {
     pub silence: Duration,
     /// How long it may send nothing of the answer.
     pub stall: Option<Duration>,
+    /// To the end of an answer in one piece, also of one that is carried as a stream.
+    pub whole: Duration,
 }
 
 /// A try that took this many times as long as all but one of a hundred is not expected any more.
@@ -63,14 +65,11 @@ impl Attempts<'_> {
         let wishes = (self.ask.timeout, self.ask.stream_timeout);
         let stream = self.ask.shape.stream && !self.ask.is_carried;
         let silence = settings.timeout_of(member, stream, wishes);
-        let mut answer = silence;
-        if let Some(limit) = self.first_content(member, now, view) {
-            answer = answer.min(limit);
-        }
-        if let Some(deadline) = self.ask.deadline {
-            answer = answer.min(deadline.saturating_duration_since(now));
-        }
-        Patience { answer, silence, stall: self.stall(member, view) }
+        let left = self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let whole = left.map_or(silence, |left| silence.min(left));
+        let first = self.first_content(member, now, view);
+        let answer = first.map_or(whole, |first| whole.min(first));
+        Patience { answer, silence, stall: self.stall(member, view), whole }
     }
 
     /// How long to wait for the first content, or for an answer in one piece.

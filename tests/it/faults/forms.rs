@@ -16,21 +16,27 @@ pub(crate) struct Form {
     pub(crate) client: Words,
     pub(crate) provider: Words,
     pub(crate) stream: bool,
+    /// Sets the words of one answer apart from those of all others; they are `Hello world` without.
+    pub(crate) mark: Option<u32>,
 }
 
 /// Every client with every provider, streamed and not.
 pub(crate) const ALL: [Form; 8] = [
-    Form { client: Words::OpenAi, provider: Words::OpenAi, stream: false },
-    Form { client: Words::OpenAi, provider: Words::OpenAi, stream: true },
-    Form { client: Words::Anthropic, provider: Words::Anthropic, stream: false },
-    Form { client: Words::Anthropic, provider: Words::Anthropic, stream: true },
-    Form { client: Words::OpenAi, provider: Words::Anthropic, stream: false },
-    Form { client: Words::OpenAi, provider: Words::Anthropic, stream: true },
-    Form { client: Words::Anthropic, provider: Words::OpenAi, stream: false },
-    Form { client: Words::Anthropic, provider: Words::OpenAi, stream: true },
+    Form::new(Words::OpenAi, Words::OpenAi, false),
+    Form::new(Words::OpenAi, Words::OpenAi, true),
+    Form::new(Words::Anthropic, Words::Anthropic, false),
+    Form::new(Words::Anthropic, Words::Anthropic, true),
+    Form::new(Words::OpenAi, Words::Anthropic, false),
+    Form::new(Words::OpenAi, Words::Anthropic, true),
+    Form::new(Words::Anthropic, Words::OpenAi, false),
+    Form::new(Words::Anthropic, Words::OpenAi, true),
 ];
 
 impl Form {
+    const fn new(client: Words, provider: Words, stream: bool) -> Self {
+        Self { client, provider, stream, mark: None }
+    }
+
     /// `o>a s`: an OpenAI client, a provider that speaks Anthropic's, streamed.
     pub(crate) fn name(self) -> String {
         let letter = |words| if words == Words::OpenAi { "o" } else { "a" };
@@ -44,18 +50,30 @@ impl Form {
     }
 
     pub(crate) fn call(self, model: &str) -> String {
+        self.call_saying(model, "hi")
+    }
+
+    pub(crate) fn call_saying(self, model: &str, prompt: &str) -> String {
         let stream = if self.stream { ",\"stream\":true" } else { "" };
-        let body = chat::body(model, &format!(",\"max_tokens\":50{stream}"));
+        let body = chat::body_saying(model, prompt, &format!(",\"max_tokens\":50{stream}"));
         let path = if self.client == Words::OpenAi { "chat/completions" } else { "messages" };
         chat::post(&body).replace("chat/completions", path)
     }
 
-    /// A good answer, `Hello world`.
+    /// What a good answer says, in two pieces.
+    pub(crate) fn words(self) -> [String; 2] {
+        self.mark.map_or_else(
+            || ["Hello".to_owned(), " world".to_owned()],
+            |mark| [format!("m{mark}"), format!(" and m{mark}")],
+        )
+    }
+
+    /// A good answer.
     pub(crate) fn good(self) -> Vec<Step> {
         if self.stream {
             vec![send(chat::STREAM_HEAD), send(self.events().concat()), send(chat::LAST_CHUNK)]
         } else {
-            vec![send(chat::json(200, &self.whole("Hello world", "stop")))]
+            vec![send(chat::json(200, &self.whole(&self.words().concat(), "stop")))]
         }
     }
 
@@ -86,40 +104,34 @@ impl Form {
     /// The events of a good stream, each in its chunk: the beginning, two of content, the ending,
     /// the end mark.
     pub(crate) fn events(self) -> [String; 5] {
+        let [first, second] = self.words();
+        let (first, second) = (self.content(&first), self.content(&second));
         match self.provider {
             Words::OpenAi => {
-                let chunk = |delta: &str, reason: &str| {
-                    chat::event(&format!(
-                        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{delta},"finish_reason":{reason}}}]}}"#
-                    ))
-                };
                 let usage = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#;
-                [
-                    chunk(r#"{"role":"assistant","content":""}"#, "null"),
-                    chunk(r#"{"content":"Hello"}"#, "null"),
-                    chunk(r#"{"content":" world"}"#, "null"),
-                    chunk("{}", "\"stop\"") + &chat::event(usage),
-                    chat::event("[DONE]"),
-                ]
+                let begin = delta(r#"{"role":"assistant","content":""}"#, "null");
+                let end = delta("{}", "\"stop\"") + &chat::event(usage);
+                [begin, first, second, end, chat::event("[DONE]")]
             }
             Words::Anthropic => {
-                let text = |text: &str| {
-                    chat::event(&format!(
-                        r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#
-                    ))
-                };
                 let start = r#"{"type":"message_start","message":{"id":"c","type":"message","role":"assistant","model":"m","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":7,"output_tokens":1}}}"#;
                 let block = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
                 let stop = r#"{"type":"content_block_stop","index":0}"#;
                 let delta = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":3}}"#;
-                [
-                    chat::event(start) + &chat::event(block),
-                    text("Hello"),
-                    text(" world"),
-                    chat::event(stop) + &chat::event(delta),
-                    chat::event(r#"{"type":"message_stop"}"#),
-                ]
+                let begin = chat::event(start) + &chat::event(block);
+                let end = chat::event(stop) + &chat::event(delta);
+                [begin, first, second, end, chat::event(r#"{"type":"message_stop"}"#)]
             }
+        }
+    }
+
+    /// The event of some more content.
+    pub(crate) fn content(self, text: &str) -> String {
+        match self.provider {
+            Words::OpenAi => delta(&format!(r#"{{"content":"{text}"}}"#), "null"),
+            Words::Anthropic => chat::event(&format!(
+                r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#
+            )),
         }
     }
 
@@ -140,6 +152,7 @@ impl Form {
         let body = &answer.body;
         answer.status() == 200
             && !self.has_error(answer)
+            && (!self.stream || answer.events().is_some())
             && match (self.client, self.stream) {
                 (Words::OpenAi, false) => {
                     let json = answer.json();
@@ -176,7 +189,7 @@ impl Form {
             && end.iter().all(|mark| !answer.body.contains(mark))
     }
 
-    fn has_error(self, answer: &Answer) -> bool {
+    pub(crate) fn has_error(self, answer: &Answer) -> bool {
         match self.client {
             Words::OpenAi => answer.body.contains("\"error\":{"),
             Words::Anthropic => answer.body.contains("\"type\":\"error\""),
@@ -192,4 +205,10 @@ impl Form {
         };
         answer.status() == status && of_client && !answer.message().is_empty()
     }
+}
+
+fn delta(delta: &str, reason: &str) -> String {
+    chat::event(&format!(
+        r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":0,"delta":{delta},"finish_reason":{reason}}}]}}"#
+    ))
 }

@@ -6,8 +6,8 @@
 
 #![cfg(test)]
 
-mod forms;
-mod rows;
+pub(crate) mod forms;
+pub(crate) mod rows;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -222,7 +222,7 @@ fn half(form: Form) -> Vec<Step> {
     if form.stream {
         return begun(form);
     }
-    let whole = chat::json(200, &form.whole("Hello world", "stop"));
+    let whole = chat::json(200, &form.whole(&form.words().concat(), "stop"));
     vec![send(whole[..whole.len() - 20].to_owned())]
 }
 

@@ -15,8 +15,12 @@ pub(crate) fn streamed(model: &str) -> String {
 
 /// The JSON of a call; `more` stands behind the messages.
 pub(crate) fn body(model: &str, more: &str) -> String {
+    body_saying(model, "hi", more)
+}
+
+pub(crate) fn body_saying(model: &str, prompt: &str, more: &str) -> String {
     format!(
-        "{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]{more}}}"
+        "{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]{more}}}"
     )
 }
 

@@ -193,6 +193,11 @@ impl Pillion {
         records(&self.out.all())
     }
 
+    /// The lines of the access log that came since it was last asked; nobody keeps them.
+    pub(crate) fn take_records(&self) -> Vec<Value> {
+        records(&std::mem::take(&mut *self.out.0.lock().unwrap()))
+    }
+
     /// Waits for so many lines of the access log.
     pub(crate) async fn recorded(&self, count: usize) -> Vec<Value> {
         until("lines of the access log", async || {

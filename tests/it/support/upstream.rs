@@ -25,7 +25,10 @@ pub(crate) struct Upstream {
 #[derive(Debug, Default)]
 struct Seen {
     connections: Vec<Connection>,
+    /// How many requests came; of each there is also what it said, unless that is forgotten.
+    asked: usize,
     requests: Vec<Received>,
+    forgets: bool,
 }
 
 /// A connection from its beginning to its end.
@@ -110,6 +113,16 @@ impl Upstream {
     /// The `api_base` that leads here.
     pub(crate) fn base(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// Only counts requests from now on, for tests that send more than can be remembered.
+    pub(crate) fn forget(&self) {
+        lock(&self.seen).forgets = true;
+    }
+
+    /// How many requests were received.
+    pub(crate) fn asked(&self) -> usize {
+        lock(&self.seen).asked
     }
 
     pub(crate) fn requests(&self) -> Vec<Received> {
@@ -246,9 +259,12 @@ impl Player {
     async fn request(&self) -> Request {
         loop {
             if let Some(request) = take(&mut self.inbox.bytes.lock().unwrap()) {
-                let received =
-                    Received { connection: self.number, request: request.clone(), at: now() };
-                lock(&self.seen).requests.push(received);
+                let mut seen = lock(&self.seen);
+                seen.asked += 1;
+                if !seen.forgets {
+                    let (connection, at) = (self.number, now());
+                    seen.requests.push(Received { connection, request: request.clone(), at });
+                }
                 return request;
             }
             self.inbox.came.notified().await;

@@ -1,9 +1,9 @@
 //! A client that sends exactly the bytes it is told to and sees exactly those that come.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -13,6 +13,8 @@ use super::{now, soon};
 pub(crate) struct Wire {
     stream: TcpStream,
     buffer: BytesMut,
+    /// How many bytes are read at once, where not all there are.
+    sip: Option<usize>,
 }
 
 /// The head of an answer.
@@ -59,6 +61,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
+    /// The events of a stream without its end mark; `None` where a client could not read one.
+    pub(crate) fn events(&self) -> Option<Vec<serde_json::Value>> {
+        let lines = self.body.lines().filter_map(|line| line.strip_prefix("data:"));
+        let data = lines.map(str::trim).filter(|data| *data != "[DONE]");
+        data.map(|data| serde_json::from_str(data).ok()).collect()
+    }
+
     /// The message of an error.
     pub(crate) fn message(&self) -> String {
         self.json()["error"]["message"].as_str().unwrap_or_default().to_owned()
@@ -69,7 +78,12 @@ impl Wire {
     pub(crate) async fn open(to: SocketAddr) -> Self {
         let stream = soon("a connection to the gateway", TcpStream::connect(to)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), sip: None }
+    }
+
+    /// Reads no more than so many bytes at once from now on, with a rest after each.
+    pub(crate) fn sip(&mut self, bytes: usize) {
+        self.sip = Some(bytes);
     }
 
     /// Sends bytes. A peer that stopped reading is for the answer to tell of.
@@ -155,7 +169,15 @@ impl Wire {
 
     /// Reads some more; false at the end.
     async fn more(&mut self) -> bool {
-        let read = soon("bytes from the gateway", self.stream.read_buf(&mut self.buffer)).await;
+        if let Some(bytes) = self.sip {
+            tokio::time::sleep(SIP).await;
+            self.buffer.reserve(bytes);
+        }
+        let mut room = (&mut self.buffer).limit(self.sip.unwrap_or(usize::MAX));
+        let read = soon("bytes from the gateway", self.stream.read_buf(&mut room)).await;
         matches!(read, Ok(1..))
     }
 }
+
+/// The rest between the reads of who reads slowly.
+const SIP: Duration = Duration::from_millis(1);

@@ -1,0 +1,159 @@
+//! A client that runs its errand, and the verdict about what it got.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::errand::Errand;
+use super::providers::{Book, TOTAL, Told};
+use crate::faults::forms::{Form, Words};
+use crate::faults::rows::{Row, Want};
+use crate::support::now;
+use crate::support::wire::{Answer, Wire};
+
+/// What a client got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Half an answer, and the news that it is no more.
+    Cut,
+    /// The client went away first.
+    Left,
+    Refused,
+    Whole,
+    /// What must not be.
+    Wrong(String),
+}
+
+/// An errand that is over.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) errand: Errand,
+    pub(crate) outcome: Outcome,
+    pub(crate) took: Duration,
+    /// How many calls providers got for it, as far as they can count.
+    pub(crate) calls: usize,
+}
+
+/// No request takes longer: all tries have their time, and so has who reads slowly on a machine
+/// that is busy.
+const HANG: Duration = TOTAL.saturating_add(Duration::from_secs(10));
+
+/// Runs an errand, on the connection of the last one where there is one.
+pub(crate) async fn run(
+    errand: Errand,
+    to: SocketAddr,
+    kept: &mut Option<Wire>,
+    book: &Book,
+) -> Done {
+    let began = now();
+    let mut wire = match kept.take() {
+        Some(wire) if errand.manner.sips.is_none() => wire,
+        Some(_) | None => Wire::open(to).await,
+    };
+    if let Some(bytes) = errand.manner.sips {
+        wire.sip(bytes);
+    }
+    let bounded = tokio::time::timeout(HANG, attend(&errand, &mut wire)).await;
+    let told = book.take(errand.wish.id);
+    let outcome = match bounded {
+        Err(_) => Outcome::Wrong(format!("hangs for {HANG:?}")),
+        Ok(None) => Outcome::Left,
+        Ok(Some(answer)) => {
+            let keeps = answer.head.header("connection") != Some("close");
+            if keeps && errand.manner.sips.is_none() {
+                *kept = Some(wire);
+            }
+            let texts: Vec<_> = told.iter().map(Told::text).collect();
+            judge(&errand, &answer, &texts)
+        }
+    };
+    Done { errand, outcome, took: now().saturating_duration_since(began), calls: told.len() }
+}
+
+/// The answer, where it is waited for.
+async fn attend(errand: &Errand, wire: &mut Wire) -> Option<Answer> {
+    let call = errand.call();
+    if let Some(share) = errand.manner.stops_at {
+        let head = call.find("\r\n\r\n").unwrap() + 4;
+        wire.send(&call[..head + (call.len() - head) * share / 1_000]).await;
+        return None;
+    }
+    let answer = wire.ask(call);
+    match errand.manner.leaves {
+        None => Some(answer.await),
+        Some(after) => tokio::time::timeout(after, answer).await.ok(),
+    }
+}
+
+fn judge(errand: &Errand, answer: &Answer, texts: &[String]) -> Outcome {
+    let form = errand.form;
+    let wrong = |why: &str| {
+        let body = answer.body.get(..2_000).unwrap_or(&answer.body);
+        Outcome::Wrong(format!("{why}: {} {body}; said were {}", answer.status(), texts.len()))
+    };
+    let status = answer.status();
+    if status != 200 {
+        return match errand.row() {
+            _ if !form.is_refused(answer, status) => wrong("no error of the dialect"),
+            None => wrong("nothing was wrong with the provider"),
+            Some(row) if !has_error(row, status) => wrong("not the status of the fault"),
+            Some(_) => Outcome::Refused,
+        };
+    }
+    if form.is_cut(answer) {
+        return match errand.row() {
+            Some(row) if is_midway(row) => Outcome::Cut,
+            Some(_) | None => wrong("nothing was to be cut"),
+        };
+    }
+    match whole_text(form, answer) {
+        None => wrong("neither whole nor an error"),
+        Some(text) if texts.iter().filter(|told| **told == text).count() == 1 => Outcome::Whole,
+        Some(_) => wrong("a false success"),
+    }
+}
+
+fn wants(row: &Row) -> [Want; 4] {
+    [row.alone.streamed, row.alone.whole, row.beside.streamed, row.beside.whole]
+}
+
+fn has_error(row: &Row, status: u16) -> bool {
+    wants(row).contains(&Want::Error(status))
+}
+
+fn is_midway(row: &Row) -> bool {
+    wants(row).contains(&Want::Cut)
+}
+
+/// The text of an answer that was said to be whole, in all the words that say so, once each.
+fn whole_text(form: Form, answer: &Answer) -> Option<String> {
+    if form.has_error(answer) {
+        return None;
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let once = |mark: &str| answer.body.matches(mark).count() == 1;
+    match (form.client, form.stream) {
+        (Words::OpenAi, false) => {
+            let json = answer.json();
+            let choice = &json["choices"][0];
+            (choice["finish_reason"] == "stop").then(|| text(&choice["message"]["content"]))
+        }
+        (Words::Anthropic, false) => {
+            let json = answer.json();
+            (json["stop_reason"] == "end_turn").then(|| text(&json["content"][0]["text"]))
+        }
+        (Words::OpenAi, true) => {
+            let is_whole = once("\"finish_reason\":\"stop\"")
+                && once("[DONE]")
+                && answer.body.trim_end().ends_with("data: [DONE]");
+            let of_event = |event: Value| text(&event["choices"][0]["delta"]["content"]);
+            is_whole.then(|| Some(answer.events()?.into_iter().map(of_event).collect()))?
+        }
+        (Words::Anthropic, true) => {
+            let is_whole = once("\"end_turn\"") && once("{\"type\":\"message_stop\"}");
+            let of_event = |event: Value| text(&event["delta"]["text"]);
+            is_whole.then(|| Some(answer.events()?.into_iter().map(of_event).collect()))?
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What was seen in all, by the clients and in the access log, and whether it is the same.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::client::{Done, Outcome};
+use crate::faults::rows;
+
+/// The figures of a soak.
+#[derive(Debug, Default)]
+pub(crate) struct Figures {
+    clients: HashMap<u32, Seen>,
+    records: HashMap<u32, String>,
+    /// The tries that the access log tells of.
+    pub(crate) tries: u64,
+    slowest: Option<Done>,
+    /// What must not be.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// A request as its client saw it.
+#[derive(Debug)]
+struct Seen {
+    end: &'static str,
+    fault: Option<usize>,
+    calls: usize,
+}
+
+/// How a request can end, as the access log says it, and what must not be.
+const ENDS: [&str; 5] = ["complete", "truncated", "refused", "abandoned", "wrong"];
+
+impl Figures {
+    pub(crate) fn add(&mut self, done: Done) {
+        let end = match &done.outcome {
+            Outcome::Cut => "truncated",
+            Outcome::Left => "abandoned",
+            Outcome::Refused => "refused",
+            Outcome::Whole => "complete",
+            Outcome::Wrong(why) => {
+                self.wrong.push(format!("after {:?} {:?}: {why}", done.took, done.errand));
+                "wrong"
+            }
+        };
+        let wish = done.errand.wish;
+        self.clients.insert(wish.id, Seen { end, fault: wish.fault, calls: done.calls });
+        if self.slowest.as_ref().is_none_or(|slowest| slowest.took < done.took) {
+            self.slowest = Some(done);
+        }
+    }
+
+    /// Takes lines of the access log up.
+    pub(crate) fn note(&mut self, lines: Vec<Value>) {
+        for line in lines {
+            self.tries += line["tries"].as_u64().unwrap_or_default();
+            let id = line["id"].as_str().and_then(|id| id.strip_prefix("soak-")?.parse().ok());
+            let end = line["end"].as_str().unwrap_or_default().to_owned();
+            let before = id.map(|id: u32| self.records.insert(id, end));
+            if before != Some(None) {
+                self.wrong.push(format!("a request has two records, or one is nobody's: {line}"));
+            }
+        }
+    }
+
+    pub(crate) fn recorded(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Who went away before the sidecar had read its request: nobody was asked for it, and there
+    /// is no record.
+    fn is_unread(&self, id: u32, seen: &Seen) -> bool {
+        seen.end == "abandoned" && seen.calls == 0 && !self.records.contains_key(&id)
+    }
+
+    pub(crate) fn unread(&self) -> usize {
+        self.clients.iter().filter(|(id, seen)| self.is_unread(**id, seen)).count()
+    }
+
+    /// Looks at both books. Who leaves cannot know how it would have ended.
+    pub(crate) fn compare(&mut self) {
+        for (id, seen) in &self.clients {
+            let told = self.records.get(id).map(String::as_str);
+            let fits = match seen.end {
+                "abandoned" => told.is_some() || self.is_unread(*id, seen),
+                "wrong" => told.is_some(),
+                end => told == Some(end),
+            };
+            if !fits {
+                let why = format!("request {id} has this in the log: {told:?}; {seen:?}");
+                self.wrong.push(why);
+            }
+        }
+    }
+
+    /// The table of faults, by how their requests ended for the clients.
+    pub(crate) fn by_fault(&self) -> String {
+        let mut table = format!("| fault | requests | {} |", ENDS.join(" | "));
+        let faults = [None].into_iter().chain((0..rows::ALL.len()).map(Some));
+        for fault in faults {
+            let name = fault.map_or("none", |row| rows::ALL[row].name);
+            let _ = write!(table, "\n{}", self.line(name, |seen| seen.fault == fault));
+        }
+        table + "\n" + &self.line("all", |_| true)
+    }
+
+    fn line(&self, name: &str, is_meant: impl Fn(&Seen) -> bool) -> String {
+        let meant = || self.clients.values().filter(|seen| is_meant(seen));
+        let mut line = format!("| {name} | {} |", meant().count());
+        for end in ENDS {
+            let _ = write!(line, " {} |", meant().filter(|seen| seen.end == end).count());
+        }
+        line
+    }
+
+    pub(crate) fn slowest(&self) -> String {
+        let slowest = self.slowest.as_ref();
+        let told =
+            slowest.map(|done| format!("{:.2} s, {:?}", done.took.as_secs_f64(), done.errand));
+        told.unwrap_or_default()
+    }
+}

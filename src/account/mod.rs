@@ -80,6 +80,8 @@ pub struct Record {
     pub hedge: Option<&'static str>,
     /// Who would have been asked as a hedge, where hedging is only observed.
     pub unhedged: Option<DeploymentIx>,
+    /// What became of its stream that broke off, where it was to go on: `unseen` or `failed`.
+    pub recovery: Option<&'static str>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,
     /// Time spent waiting for deployments.
@@ -114,6 +116,7 @@ impl Record {
             fallbacks: 0,
             hedge: None,
             unhedged: None,
+            recovery: None,
             first_token: None,
             upstream: Duration::ZERO,
             duration: Duration::ZERO,

@@ -658,6 +658,7 @@ pub(super) static PILLION: Section = Section(&[
     ("routing", Acted),
     ("shutdown", Acted),
     ("state_dir", Acted),
+    ("streams", Acted),
     ("timeouts", Acted),
 ]);
 

@@ -22,6 +22,7 @@ use crate::protocol::watch::{Sign, Watch, says_nothing};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
+use crate::routing::streams::Window;
 use crate::routing::{Kind, Launch, Patience, Shape, table::fill};
 use crate::stats::{Failed, InFlight, Row, Trial};
 use crate::upstream::Answer;
@@ -55,6 +56,8 @@ pub(super) struct Stream {
     pub endpoint: Endpoint,
     /// How long it is waited for.
     pub patience: Patience,
+    /// How much of it is still to be kept back.
+    pub window: Option<Window>,
     pub served: Served,
     pub path: Path,
 }
@@ -208,8 +211,8 @@ impl Job<'_> {
             return Finished { result: mock::answer(text, self.call, asked, served), end: None };
         }
         let Self { gateway, live, call, .. } = self;
-        let talk =
-            Talk { gateway, live, deployment, stream: call.stream, patience: launch.patience };
+        let (patience, window) = (launch.patience, launch.group.streams.held());
+        let talk = Talk { gateway, live, deployment, stream: call.stream, patience, window };
         let mut result = tokio::time::timeout(launch.patience.answer, talk.hold(outgoing, served))
             .await
             .unwrap_or_else(|_| Err(too_late(call, launch.patience.answer)));
@@ -363,6 +366,7 @@ struct Talk<'a> {
     deployment: &'a Deployment,
     stream: bool,
     patience: Patience,
+    window: Option<Window>,
 }
 
 impl Talk<'_> {
@@ -386,9 +390,16 @@ impl Talk<'_> {
             return Err(Refusal::ours(Class::BadGateway, 502, why));
         }
         if self.stream && is_event_stream(&headers) {
-            let patience = self.patience;
-            let parts =
-                opening::Opening { headers, translator, usage_is_ours, patience, served, endpoint };
+            let Self { patience, window, .. } = self;
+            let parts = opening::Opening {
+                headers,
+                translator,
+                usage_is_ours,
+                patience,
+                served,
+                endpoint,
+                window,
+            };
             return opening::open(parts, body, self.deployment).await;
         }
         let body = self.whole_body(body).await?;

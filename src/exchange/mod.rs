@@ -11,6 +11,7 @@ mod fan;
 mod gather;
 mod head;
 mod hedging;
+mod hold;
 mod lessons;
 mod live;
 mod mock;

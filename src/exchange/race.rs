@@ -64,9 +64,9 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
             Action::Wait(until) => {
                 let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
-                    Ok(Won::Stream(stream)) if !call.stream => {
+                    Ok(Won::Stream(stream)) if !call.stream || stream.window.is_some() => {
                         attempts.choose(launch.id);
-                        tries.gather(launch, *stream);
+                        tries.read_on(launch, *stream);
                     }
                     Ok(mut won) => {
                         tries.end_rest();

@@ -30,6 +30,7 @@ pub(super) fn stream() -> Record {
         ],
         retries: 1,
         hedge: Some("won"),
+        recovery: Some("unseen"),
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
         duration: Duration::from_micros(1_500_042),

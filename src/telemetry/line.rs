@@ -47,6 +47,7 @@ pub(super) fn append(out: &mut Vec<u8>, record: &Record, now: Duration) {
     if let Some(cost) = wasted.reduce(|sum, cost| PicoUsd(sum.0.saturating_add(cost.0))) {
         money(out, "hedge_cost_usd", cost);
     }
+    word(out, "recovery", record.recovery);
     word(out, "error.type", record.class.map(crate::lexicon::Class::as_str));
     out.extend_from_slice(b"}\n");
 }
@@ -251,7 +252,7 @@ mod tests {
                 "reasoning_tokens": 5,
                 "estimated": false,
                 "cost_usd": 0.000_012_5,
-                "hedge": "won", "hedge_cost_usd": 3e-6, "error.type": "rate_limit",
+                "hedge": "won", "hedge_cost_usd": 3e-6, "recovery": "unseen", "error.type": "rate_limit",
             })
         );
     }

@@ -271,6 +271,9 @@ impl OfGroup {
         if let Some(outcome) = record.hedge {
             maker.counter(&table::HEDGES, &[&self.name, outcome]).increment(1);
         }
+        if let Some(outcome) = record.recovery {
+            maker.counter(&table::RECOVERIES, &[&self.name, outcome]).increment(1);
+        }
         let word = record.endpoint.map_or("other", Endpoint::as_str);
         let at = record.endpoint.map_or(Endpoint::ALL.len(), Endpoint::at);
         let Some(endpoint) = self.endpoints.get(at) else { return };

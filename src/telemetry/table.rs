@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 38] = [
+pub const TABLE: [&Row; 39] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -80,6 +80,7 @@ pub const TABLE: [&Row; 38] = [
     &HEDGE_EXTRA_TOKENS,
     &HEDGE_EXTRA_COST,
     &HEDGE_PRICE,
+    &RECOVERIES,
     &COOLDOWNS,
     &IN_COOLDOWN,
     &COOLDOWN_STATE,
@@ -234,6 +235,13 @@ pub(super) const HEDGE_PRICE: Row = Row::new(
     Kind::Gauge,
     &["model_group", "stream", "hedges"],
     "What a second costs that is saved, in US dollars; absent where none is or a price is not known.",
+);
+
+pub(super) const RECOVERIES: Row = Row::new(
+    "pillion_stream_recoveries_total",
+    Kind::Counter,
+    &["model_group", "outcome"],
+    "Streams that broke off where pillion.streams.recovery is set, by what became of them: unseen (in the window that was held, and another try answered) or failed.",
 );
 
 pub(super) const COOLDOWNS: Row = Row::new(

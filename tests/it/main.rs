@@ -13,6 +13,7 @@ mod pace;
 mod race;
 mod readme;
 mod records;
+mod recovery;
 mod reload;
 mod report;
 mod shutdown;

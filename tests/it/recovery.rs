@@ -1,0 +1,250 @@
+//! Streams that break off, over real sockets: what of them is recovered, how, and what is not.
+
+#![cfg(test)]
+
+use serde_json::Value;
+
+use crate::support::chat;
+use crate::support::script::{Gate, Step, send, serve};
+use crate::support::sidecar::{Pillion, Start, deployment};
+use crate::support::upstream::Upstream;
+use crate::support::wire::Answer;
+
+/// `first` is always asked first, `other` only after a failure. An hour's window ends by its
+/// tokens alone.
+fn config(streams: &str, router: &str, first: &Upstream, other: &Upstream) -> String {
+    format!(
+        "router_settings: {{routing_strategy: simple-shuffle, num_retries: 1{router}}}\n\
+         pillion: {{streams: {{{streams}}}}}\nmodel_list:\n{}{}",
+        deployment("gpt", "first", &first.base(), ", weight: 1"),
+        deployment("gpt", "other", &other.base(), ", weight: 0"),
+    )
+}
+
+const HOLD: &str = "recovery: hold, hold_tokens: 3, hold_time: 60s";
+
+async fn start(streams: &str, first: &Upstream, other: &Upstream) -> Pillion {
+    Start::with(config(streams, "", first, other)).ready().await
+}
+
+async fn playing(steps: Vec<Step>) -> Upstream {
+    Upstream::start(move |_| {
+        let steps = steps.clone();
+        serve(move |_| steps.clone())
+    })
+    .await
+}
+
+async fn silent() -> Upstream {
+    Upstream::start(|_| vec![Step::Expect]).await
+}
+
+/// A stream of OpenAI's that says these words and then does something else.
+fn chunks(words: &[&str], then: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let mut steps = vec![send(chat::STREAM_HEAD)];
+    steps.extend(words.iter().map(|word| send(chat::delta(word))));
+    steps.extend(then);
+    steps
+}
+
+fn whole(words: &[&str]) -> Vec<Step> {
+    chunks(words, [send(chat::ending())])
+}
+
+/// The same in Anthropic's words.
+fn message(words: &[&str], then: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let mut steps = vec![
+        send(chat::STREAM_HEAD),
+        send(chat::event(
+            r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"claude","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+        )),
+        send(chat::event(
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        )),
+    ];
+    steps.extend(words.iter().map(|word| {
+        send(chat::event(&format!(
+            r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{word}"}}}}"#
+        )))
+    }));
+    steps.extend(then);
+    steps
+}
+
+fn whole_message(words: &[&str]) -> Vec<Step> {
+    let ending = [
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":4}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let ending = ending.map(|data| send(chat::event(data)));
+    message(words, ending.into_iter().chain([send(chat::LAST_CHUNK)]))
+}
+
+/// A call of Messages.
+fn messages(more: &str) -> String {
+    let body = chat::body("gpt", &format!(",\"max_tokens\":90,\"stream\":true{more}"));
+    chat::post(&body).replace("/v1/chat/completions", "/v1/messages")
+}
+
+/// What the events of an answer say.
+fn events(answer: &Answer) -> Vec<Value> {
+    let data = answer.body.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+}
+
+/// The text that a client puts together, in either dialect.
+fn text(answer: &Answer) -> String {
+    let said = |event: &Value| {
+        let places = ["/choices/0/delta/content", "/delta/text"];
+        places.iter().find_map(|place| event.pointer(place)?.as_str().map(str::to_owned))
+    };
+    events(answer).iter().filter_map(said).collect()
+}
+
+fn errors(answer: &Answer) -> Vec<Value> {
+    events(answer).into_iter().filter(|event| event.get("error").is_some()).collect()
+}
+
+async fn tries(sidecar: &Pillion, deployment: &str, outcome: &str) -> u64 {
+    let labels = [("deployment", deployment), ("outcome", outcome)];
+    sidecar.metrics().await.sum("pillion_tries_total", &labels)
+}
+
+async fn recoveries(sidecar: &Pillion, outcome: &str) -> u64 {
+    sidecar.metrics().await.sum("pillion_stream_recoveries_total", &[("outcome", outcome)])
+}
+
+/// Every way in which a stream can break off, but for silence.
+fn breaks() -> Vec<Vec<Step>> {
+    vec![
+        vec![Step::Close],
+        vec![send(chat::LAST_CHUNK)],
+        vec![send(chat::event("{\"error\":{\"message\":\"overloaded\",\"code\":503}}"))],
+        vec![send(chat::event("{broken"))],
+        vec![send(chat::chunk("data: {\"error\":{\"message\":\"late\"}}")), send(chat::LAST_CHUNK)],
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_break_in_the_window_is_never_seen() {
+    for broken in breaks() {
+        let first = playing(chunks(&["lost ", "too "], broken)).await;
+        let other = playing(whole(&["one ", "two ", "three ", "four"])).await;
+        let sidecar = start(HOLD, &first, &other).await;
+        let answer = sidecar.ask(chat::streamed("gpt")).await;
+        assert!(answer.is_done() && errors(&answer).is_empty(), "{answer:?}");
+        assert_eq!(text(&answer), "one two three four");
+        assert_eq!(answer.head.header("x-litellm-attempted-retries"), Some("1"));
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!((&record["recovery"], &record["end"]), (&"unseen".into(), &"complete".into()));
+        assert_eq!((&record["tries"], &record["deployment"]), (&2.into(), &"other".into()));
+        assert_eq!(record["gen_ai.usage.output_tokens"], chat::OUTPUT, "{record}");
+        assert_eq!(tries(&sidecar, "first", "success").await, 0);
+        assert_eq!(recoveries(&sidecar, "unseen").await, 1);
+        sidecar.rests().await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_break_in_the_window_is_never_seen_in_any_dialect() {
+    let first = playing(message(&["lost"], [Step::Close])).await;
+    let other = playing(whole_message(&["one ", "two"])).await;
+    let to_anthropic =
+        config(HOLD, "", &first, &other).replace("model: openai/", "model: anthropic/");
+    let sidecar = Start::with(to_anthropic).ready().await;
+    let answer = sidecar.ask(chat::streamed("gpt")).await;
+    assert!(answer.is_done() && text(&answer) == "one two", "{answer:?}");
+    let answer = sidecar.ask(messages("")).await;
+    assert!(errors(&answer).is_empty() && text(&answer) == "one two", "{answer:?}");
+    assert_eq!(answer.body.matches("\"message_start\"").count(), 1, "{answer:?}");
+    sidecar.stop().await;
+
+    let first = playing(chunks(&["lost"], [Step::Close])).await;
+    let other = playing(whole(&["one ", "two"])).await;
+    let sidecar = start(HOLD, &first, &other).await;
+    let answer = sidecar.ask(messages("")).await;
+    assert!(errors(&answer).is_empty() && text(&answer) == "one two", "{answer:?}");
+    assert!(answer.body.contains("message_stop"), "{answer:?}");
+    sidecar.rests().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_break_after_the_window_ends_with_an_error() {
+    let first = playing(chunks(&["a ", "b ", "c"], [Step::Close])).await;
+    let other = silent().await;
+    for streams in [HOLD, "recovery: hold, hold_time: 1ms, hold_tokens: 1", "recovery: none", ""] {
+        let sidecar = start(streams, &first, &other).await;
+        let answer = sidecar.ask(chat::streamed("gpt")).await;
+        assert!(!answer.is_done() && text(&answer) == "a b c", "{answer:?}");
+        assert_eq!(errors(&answer).len(), 1, "{answer:?}");
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!((&record["end"], &record["recovery"]), (&"truncated".into(), &Value::Null));
+        assert!(other.requests().is_empty());
+        sidecar.rests().await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_comes_at_the_end_of_the_window() {
+    // By its tokens, with the rest still to come.
+    let gate = Gate::shut();
+    let rest = [Step::Gate(gate.clone()), send(chat::delta("d")), send(chat::ending())];
+    let first = playing(chunks(&["a ", "b ", "c "], rest)).await;
+    let other = silent().await;
+    let sidecar = start(HOLD, &first, &other).await;
+    let mut wire = sidecar.wire().await;
+    wire.send(chat::streamed("gpt")).await;
+    wire.until_text("\"c \"").await;
+    gate.open();
+    let answer = wire.answer().await;
+    assert!(answer.is_done() && text(&answer) == "a b c d", "{answer:?}");
+    sidecar.stop().await;
+
+    // By its time, with fewer tokens than it has room for.
+    let gate = Gate::shut();
+    let rest = [Step::Gate(gate.clone()), send(chat::delta("b")), send(chat::ending())];
+    let first = playing(chunks(&["a "], rest)).await;
+    let sidecar = start("recovery: hold, hold_time: 50ms", &first, &other).await;
+    let mut wire = sidecar.wire().await;
+    wire.send(chat::streamed("gpt")).await;
+    wire.until_text("\"a \"").await;
+    gate.open();
+    let answer = wire.answer().await;
+    assert!(answer.is_done() && text(&answer) == "a b", "{answer:?}");
+    let record = &sidecar.recorded(1).await[0];
+    assert!(record["ttft_ms"].as_f64().unwrap() >= 50.0, "{record}");
+    sidecar.rests().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_in_the_window_ends_the_call() {
+    let first = playing(chunks(&["a "], [])).await;
+    let other = silent().await;
+    let sidecar = start(HOLD, &first, &other).await;
+    let mut wire = sidecar.wire().await;
+    wire.send(chat::streamed("gpt")).await;
+    first.received(1).await;
+    drop(wire);
+    first.closed(0).await;
+    let record = &sidecar.recorded(1).await[0];
+    assert_eq!((&record["end"], &record["tries"]), (&"abandoned".into(), &1.into()), "{record}");
+    sidecar.rests().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_group_may_do_otherwise_than_all() {
+    let first = playing(chunks(&["a ", "b"], [Step::Close])).await;
+    let other = playing(whole(&["one"])).await;
+    let text_of = config(HOLD, "", &first, &other)
+        .replace("pillion: {", "pillion: {groups: {gpt: {streams: {recovery: none}}}, ");
+    let sidecar = Start::with(text_of).ready().await;
+    let answer = sidecar.ask(chat::streamed("gpt")).await;
+    assert!(!answer.is_done() && text(&answer) == "a b", "{answer:?}");
+    sidecar.stop().await;
+}

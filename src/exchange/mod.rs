@@ -6,6 +6,7 @@
 //! provider is [`crate::provider`]'s.
 
 mod attempt;
+mod body;
 pub mod explain;
 mod fan;
 mod gather;
@@ -46,8 +47,8 @@ use crate::lexicon::time;
 use crate::protocol::{Call, Dialect, Endpoint};
 use crate::upstream::Client;
 
+pub use body::Body;
 pub use live::{Limits, Live};
-pub use relay::Body;
 
 use attempt::Job;
 use race::Won;

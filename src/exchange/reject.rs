@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::body::Body;
 use super::head::{self, Path};
 use super::live::Live;
-use super::relay::Body;
 use crate::account::{End, Ledger};
 use crate::admit::Denied;
 use crate::endpoint::{BadCall, NoRoute};

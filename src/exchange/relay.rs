@@ -1,17 +1,17 @@
-//! The body of an answer. A stream is polled from the provider when the client's connection
+//! A stream on its way to the client. It is polled from the provider when the client's connection
 //! polls it: no task, no channel, and the socket's own back-pressure.
 //!
 //! Promises that a stream that breaks off never looks whole: it ends with an error event in the
 //! client's dialect and without the dialect's end mark.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::attempt::{Served, Stream, over};
+use super::body::Body;
 use super::head;
 use super::lessons;
 use super::live::Live;
@@ -28,66 +28,7 @@ use crate::upstream::Answer;
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-
-/// The body of every answer.
-#[derive(Debug)]
-pub struct Body(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Relay(Box<Relay>),
-    Whole(Bytes),
-}
-
-impl Body {
-    /// A body in one piece.
-    pub fn whole(bytes: Bytes) -> Self {
-        Self(Kind::Whole(bytes))
-    }
-}
-
-impl Body {
-    /// The bytes of a body in one piece; none of one that is relayed.
-    pub(super) fn into_whole(self) -> Bytes {
-        match self.0 {
-            Kind::Relay(_) => Bytes::new(),
-            Kind::Whole(bytes) => bytes,
-        }
-    }
-}
-
-impl HttpBody for Body {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut self.0 {
-            Kind::Relay(relay) => {
-                relay.poll(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-            }
-            Kind::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Relay(_) => false,
-            Kind::Whole(bytes) => bytes.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Relay(_) => SizeHint::default(),
-            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-        }
-    }
-}
+use http_body::{Body as _, Frame};
 
 /// The answer that relays `stream`.
 pub(super) fn response(stream: Stream, live: &Arc<Live>, mut ledger: Ledger) -> Response<Body> {
@@ -99,14 +40,14 @@ pub(super) fn response(stream: Stream, live: &Arc<Live>, mut ledger: Ledger) -> 
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     head::add_ours(&mut headers, live, &ledger, &stream.path);
     let relay = Relay::new(stream, live.clone(), ledger);
-    let mut response = Response::new(Body(Kind::Relay(Box::new(relay))));
+    let mut response = Response::new(Body::relay(relay));
     *response.headers_mut() = headers;
     response
 }
 
 /// A stream on its way to the client.
 #[derive(Debug)]
-struct Relay {
+pub(super) struct Relay {
     body: Answer,
     framer: Framer,
     watch: Watch,
@@ -157,7 +98,7 @@ impl Relay {
     }
 
     /// The next bytes for the client; `None` at the end.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut out = BytesMut::new();
         loop {
             if self.phase == Phase::Flowing {

@@ -80,7 +80,8 @@ pub struct Record {
     pub hedge: Option<&'static str>,
     /// Who would have been asked as a hedge, where hedging is only observed.
     pub unhedged: Option<DeploymentIx>,
-    /// What became of its stream that broke off, where it was to go on: `unseen` or `failed`.
+    /// What became of its stream that broke off, where it was to go on: `unseen`,
+    /// `restarted`, `differed`, `failed` or `ineligible`.
     pub recovery: Option<&'static str>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,
@@ -137,6 +138,8 @@ pub struct Try {
     pub end: TryEnd,
     /// From its launch to its end.
     pub took: Duration,
+    /// What it used, where its stream was one of two and not the one that the record tells of.
+    pub beside: Option<Wasted>,
 }
 
 /// How a call to a deployment ended.

@@ -683,6 +683,9 @@ fn recovery_of_streams_is_set_for_all_and_for_one_group() {
     let of = |tokens| Some(Window { tokens, time: Duration::from_millis(200) });
     assert_eq!(parts.router.streams.held(), of(8));
     assert_eq!(parts.router.group_streams["a"].held(), of(4));
+    let restart = clean(&settings("pillion", "streams: {recovery: restart}"));
+    assert_eq!(restart.router.streams.recovery, Recovery::Restart);
+    assert_eq!(restart.router.streams.held(), None);
     assert_eq!(clean(&params("")).router.streams.held(), None);
     let error = |more: &str, path: &str, what: &str| {
         told(&settings("pillion", more), Severity::Error, Scope::File, path, what);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 
+use super::again::Again;
 use super::head::Path;
 use super::lessons;
 use super::live::Live;
@@ -60,6 +61,8 @@ pub(super) struct Stream {
     pub window: Option<Window>,
     pub served: Served,
     pub path: Path,
+    /// How it is asked for once more if it breaks off.
+    pub again: Option<Box<Again>>,
 }
 
 /// Who serves an answer, and under which name the client knows the model.
@@ -126,24 +129,32 @@ const LONGEST_ERROR: u64 = 1024 * 1024;
 /// What all tries of a request share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job<'a> {
-    pub gateway: &'a Gateway,
+    pub gateway: &'a Arc<Gateway>,
     pub live: &'a Arc<Live>,
     pub call: &'a Call,
     /// The same call as a stream, for deployments that can carry it as one.
     pub carried: Option<&'a Call>,
     pub headers: &'a HeaderMap,
+    /// Whose stream has broken off before.
+    pub after: Option<DeploymentIx>,
     /// What is known of the call before it is made.
     pub shape: Shape,
 }
 
 impl<'a> Job<'a> {
     pub(super) fn new(
-        gateway: &'a Gateway,
+        gateway: &'a Arc<Gateway>,
         live: &'a Arc<Live>,
         call: &'a Call,
         headers: &'a HeaderMap,
     ) -> Self {
-        Self { gateway, live, call, carried: None, headers, shape: shape(call, live) }
+        let shape = shape(call, live);
+        Self { gateway, live, call, carried: None, headers, after: None, shape }
+    }
+
+    /// The same behind a stream of this deployment that has broken off.
+    pub(super) fn after(self, deployment: DeploymentIx) -> Self {
+        Self { after: Some(deployment), ..self }
     }
 
     /// The same for another call of the same request.
@@ -343,7 +354,8 @@ pub(super) fn over(
     end: TryEnd,
 ) -> Option<Try> {
     let id = live.deployment(at)?.id.clone();
-    Some(Try { deployment: at, id, end, took: now.saturating_duration_since(since) })
+    let took = now.saturating_duration_since(since);
+    Some(Try { deployment: at, id, end, took, beside: None })
 }
 
 pub(super) fn too_late(call: &Call, limit: Duration) -> Box<Refusal> {

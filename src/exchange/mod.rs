@@ -5,6 +5,7 @@
 //! for it. Holds no policy: who is asked and when is [`crate::routing`]'s, what is said to a
 //! provider is [`crate::provider`]'s.
 
+mod again;
 mod attempt;
 mod body;
 pub mod explain;
@@ -109,7 +110,7 @@ impl Gateway {
 
     /// From the head of a request to the beginning of its answer.
     async fn converse(
-        &self,
+        self: &Arc<Self>,
         live: &Arc<Live>,
         head: &request::Parts,
         body: Incoming,

@@ -80,6 +80,7 @@ pub(super) async fn open(
                         window: parts.window,
                         served: parts.served,
                         path: Path::default(),
+                        again: None,
                     })));
                 }
                 Sign::Life | Sign::Usage => {

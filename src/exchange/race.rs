@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use super::again::Again;
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
 use super::live::Live;
@@ -72,6 +73,9 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
                         tries.end_rest();
                         tries.note_hedge(attempts.hedged(), Some(&launch));
                         won.path().failed = lost.failed;
+                        if let Won::Stream(stream) = &mut won {
+                            stream.again = Again::of(job, &launch);
+                        }
                         return Ok(won);
                     }
                     Err(refusal) => {
@@ -139,6 +143,7 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
             .or(job.live.routes.settings().timeouts.total)
             .map(|total| opened + total),
         is_carried: job.carried.is_some(),
+        avoid: job.after,
     }
 }
 

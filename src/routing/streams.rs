@@ -19,17 +19,20 @@ pub enum Recovery {
     /// Not at all: it ends with an error.
     #[default]
     None,
+    /// It is asked for once more, and goes on if the second begins with what was sent of the first.
+    Restart,
 }
 
 impl Recovery {
     /// Their names, for those who wrote another one.
-    pub const NAMES: &'static str = "one of hold, none";
+    pub const NAMES: &'static str = "one of hold, none, restart";
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "hold" => Some(Self::Hold),
             "none" => Some(Self::None),
+            "restart" => Some(Self::Restart),
             _ => None,
         }
     }
@@ -49,7 +52,7 @@ impl Settings {
     pub fn held(&self) -> Option<Window> {
         match self.recovery {
             Recovery::Hold => Some(self.window),
-            Recovery::None => None,
+            Recovery::None | Recovery::Restart => None,
         }
     }
 }

@@ -24,13 +24,16 @@ pub(super) fn stream() -> Record {
         class: Some(Class::RateLimit),
         tries: 2,
         attempts: smallvec![
-            tried("west", TryEnd::Failed { class: Class::RateLimit, cooled: true }),
+            Try {
+                beside: Some(Wasted { tokens: 50, cost: Some(PicoUsd(2_000_000)) }),
+                ..tried("west", TryEnd::Failed { class: Class::RateLimit, cooled: true })
+            },
             tried("west", TryEnd::Lost(Wasted { tokens: 100, cost: Some(PicoUsd(3_000_000)) })),
             tried("east", TryEnd::Answered)
         ],
         retries: 1,
         hedge: Some("won"),
-        recovery: Some("unseen"),
+        recovery: Some("restarted"),
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
         duration: Duration::from_micros(1_500_042),
@@ -60,5 +63,5 @@ pub(super) fn refused() -> Record {
 
 fn tried(id: &str, end: TryEnd) -> Try {
     let took = Duration::from_millis(700);
-    Try { deployment: DeploymentIx(0), id: id.into(), end, took }
+    Try { deployment: DeploymentIx(0), id: id.into(), end, took, beside: None }
 }

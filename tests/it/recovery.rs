@@ -248,3 +248,194 @@ async fn one_group_may_do_otherwise_than_all() {
     assert!(!answer.is_done() && text(&answer) == "a b", "{answer:?}");
     sidecar.stop().await;
 }
+
+const RESTART: &str = "recovery: restart";
+
+/// Events of a stream under another id.
+fn other_ids(steps: Vec<Step>) -> Vec<Step> {
+    let renamed = |step| match step {
+        Step::Send(bytes) => {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            send(
+                text.replace("\"id\":\"c\"", "\"id\":\"z\"")
+                    .replace("\"id\":\"m\"", "\"id\":\"z\""),
+            )
+        }
+        other => other,
+    };
+    steps.into_iter().map(renamed).collect()
+}
+
+/// One answer and one end, under one id, with nothing said twice.
+#[track_caller]
+fn check_whole(answer: &Answer, want: &str) {
+    assert_eq!(text(answer), want, "{answer:?}");
+    assert!(errors(answer).is_empty(), "{answer:?}");
+    assert!(!answer.body.contains("\"z\""), "one id: {answer:?}");
+    let ends = if answer.body.contains("\"message_start\"") {
+        ["\"type\":\"message_start\"", "\"type\":\"message_stop\""]
+    } else {
+        ["data: [DONE]\n", "\"finish_reason\":\"stop\""]
+    };
+    for end in ends {
+        assert_eq!(answer.body.matches(end).count(), 1, "{end}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_answer_goes_on_where_the_first_broke_off() {
+    for broken in breaks() {
+        let first = playing(chunks(&["one ", "two "], broken)).await;
+        let other = playing(other_ids(whole(&["one two", " three ", "four"]))).await;
+        let sidecar = start(RESTART, &first, &other).await;
+        let answer = sidecar.ask(chat::streamed("gpt")).await;
+        check_whole(&answer, "one two three four");
+        assert_eq!(answer.body.matches(": pillion restarted deployment=other\n").count(), 1);
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!(
+            (&record["recovery"], &record["end"]),
+            (&"restarted".into(), &"complete".into())
+        );
+        assert_eq!((&record["deployment"], &record["tries"]), (&"other".into(), &2.into()));
+        assert_eq!(record["gen_ai.usage.output_tokens"], chat::OUTPUT, "{record}");
+        assert_eq!((&record["retries"], &record["error.type"]), (&0.into(), &Value::Null));
+        let metrics = sidecar.metrics().await;
+        let of = |name, deployment| metrics.sum(name, &[("deployment", deployment)]);
+        assert_eq!(of("pillion_tokens_total", "first"), 0);
+        assert!(of("pillion_recovery_tokens_total", "first") > 2);
+        assert_eq!(of("pillion_recovery_tokens_total", "other"), 0);
+        assert_eq!(tries(&sidecar, "first", "success").await, 0);
+        assert_eq!(tries(&sidecar, "other", "success").await, 1);
+        assert_eq!(recoveries(&sidecar, "restarted").await, 1);
+        sidecar.rests().await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_answer_goes_on_in_any_dialect() {
+    let first = playing(message(&["one ", "two"], [Step::Close])).await;
+    let other = playing(other_ids(whole_message(&["one", " two", " three"]))).await;
+    let to_anthropic =
+        config(RESTART, "", &first, &other).replace("model: openai/", "model: anthropic/");
+    let sidecar = Start::with(to_anthropic).ready().await;
+    check_whole(&sidecar.ask(messages("")).await, "one two three");
+    check_whole(&sidecar.ask(chat::streamed("gpt")).await, "one two three");
+    sidecar.rests().await;
+    sidecar.stop().await;
+
+    let first = playing(chunks(&["one ", "two"], [Step::Close])).await;
+    let other = playing(other_ids(whole(&["one", " two", " three"]))).await;
+    let sidecar = start(RESTART, &first, &other).await;
+    check_whole(&sidecar.ask(messages("")).await, "one two three");
+    sidecar.rests().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_another_answer_is_told() {
+    let first = playing(chunks(&["one ", "two "], [Step::Close])).await;
+    let refused = vec![send(chat::json(400, "{\"error\":{\"message\":\"no prefill\"}}"))];
+    let seconds = [
+        (whole(&["one ", "to three"]), "differed"),
+        (whole(&["one "]), "differed"),
+        (chunks(&["one ", "two"], [Step::Close]), "failed"),
+        (refused, "failed"),
+    ];
+    for (steps, outcome) in seconds {
+        let other = playing(steps).await;
+        let sidecar = start(RESTART, &first, &other).await;
+        let answer = sidecar.ask(chat::streamed("gpt")).await;
+        assert!(!answer.is_done() && text(&answer) == "one two ", "{answer:?}");
+        let told = errors(&answer);
+        assert_eq!(told.len(), 1, "{answer:?}");
+        assert!(told[0]["error"]["message"].as_str().unwrap().contains("broke off"), "{told:?}");
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!((&record["recovery"], &record["end"]), (&outcome.into(), &"truncated".into()));
+        assert_eq!((&record["deployment"], &record["tries"]), (&"first".into(), &2.into()));
+        assert_eq!(record["error.type"], "connection");
+        assert_eq!(recoveries(&sidecar, outcome).await, 1);
+        assert_eq!(tries(&sidecar, "other", "success").await, 0);
+        sidecar.rests().await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_stream_that_breaks_off_is_the_last() {
+    let first = playing(chunks(&["one "], [Step::Close])).await;
+    let other = playing(chunks(&["one ", "two"], [Step::Close])).await;
+    let sidecar = start(RESTART, &first, &other).await;
+    let answer = sidecar.ask(chat::streamed("gpt")).await;
+    assert!(!answer.is_done() && text(&answer) == "one two", "{answer:?}");
+    assert_eq!(errors(&answer).len(), 1, "{answer:?}");
+    let record = &sidecar.recorded(1).await[0];
+    assert_eq!((&record["end"], &record["deployment"]), (&"truncated".into(), &"other".into()));
+    assert_eq!((first.requests().len(), other.requests().len()), (1, 1));
+    sidecar.rests().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_a_tool_or_what_would_act_twice_is_not_asked_for_again() {
+    let called = chat::event(
+        "{\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]},\"finish_reason\":null}]}",
+    );
+    let cases = [
+        (chunks(&["one "], [send(called), Step::Close]), "", "ineligible"),
+        (chunks(&["one "], [Step::Close]), ",\"n\":2", ""),
+        (chunks(&["one "], [Step::Close]), ",\"store\":true", ""),
+        (
+            chunks(
+                &["one "],
+                [send(chat::event(
+                    "{\"error\":{\"message\":\"filtered\",\"code\":\"content_filter\"}}",
+                ))],
+            ),
+            "",
+            "ineligible",
+        ),
+    ];
+    for (steps, more, outcome) in cases {
+        let (first, other) = (playing(steps).await, silent().await);
+        let sidecar = start(RESTART, &first, &other).await;
+        let call = chat::post(&chat::body("gpt", &format!(",\"stream\":true{more}")));
+        let answer = sidecar.ask(call).await;
+        assert!(!answer.is_done() && errors(&answer).len() == 1, "{answer:?}");
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!(record["recovery"].as_str().unwrap_or_default(), outcome, "{record}");
+        assert!(other.requests().is_empty());
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_during_a_recovery_ends_both() {
+    // Before the second answers, and while it says again what was said.
+    for second in [Vec::new(), chunks(&["one "], [])] {
+        let first =
+            playing(chunks(&["one ", "two "], [Step::Pause(std::time::Duration::ZERO)])).await;
+        let other = playing(second).await;
+        let text_of = config(RESTART, "", &first, &other)
+            .replace("pillion: {", "pillion: {timeouts: {stall: 100ms}, ");
+        let sidecar = Start::with(text_of).ready().await;
+        let mut wire = sidecar.wire().await;
+        wire.send(chat::streamed("gpt")).await;
+        wire.until_text("two ").await;
+        other.received(1).await;
+        // Who has stalled is closed before the client leaves.
+        first.closed(0).await;
+        drop(wire);
+        other.closed(0).await;
+        sidecar.rests().await;
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!(
+            (&record["end"], &record["tries"]),
+            (&"abandoned".into(), &2.into()),
+            "{record}"
+        );
+        assert_eq!((&record["deployment"], &record["status"]), (&"first".into(), &499.into()));
+        assert_eq!(tries(&sidecar, "first", "timeout").await, 1);
+        sidecar.stop().await;
+    }
+}

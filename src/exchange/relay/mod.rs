@@ -5,6 +5,8 @@
 //! client's dialect and without the dialect's end mark.
 
 mod end;
+mod fault;
+mod recovery;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,16 +20,19 @@ use super::head;
 use super::live::Live;
 use super::opening::GARBLED;
 use super::silence::{Progress, Silence};
-use crate::account::{End, Ledger};
-use crate::lexicon::{Class, Failure, time};
+use crate::account::{End, Ledger, Record};
+use crate::lexicon::time;
 use crate::protocol::sse::Framer;
-use crate::protocol::watch::{Sign, Watch, payload};
-use crate::protocol::{Dialect, Endpoint, Fault, Translator, name};
+use crate::protocol::watch::{Sign, Watch};
+use crate::protocol::{Dialect, Endpoint, Translator, name};
 use crate::upstream::Answer;
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http_body::{Body as _, Frame};
+use recovery::Recovery;
+
+pub(super) use recovery::Recovering;
 
 /// The answer that relays `stream`.
 pub(super) fn response(stream: Stream, live: &Arc<Live>, mut ledger: Ledger) -> Response<Body> {
@@ -47,7 +52,8 @@ pub(super) fn response(stream: Stream, live: &Arc<Live>, mut ledger: Ledger) -> 
 /// A stream on its way to the client.
 #[derive(Debug)]
 pub(super) struct Relay {
-    body: Answer,
+    /// `None` once nothing more is wanted of it.
+    body: Option<Answer>,
     framer: Framer,
     watch: Watch,
     held: VecDeque<(Sign, Bytes)>,
@@ -60,10 +66,29 @@ pub(super) struct Relay {
     phase: Phase,
     live: Arc<Live>,
     ledger: Ledger,
+    /// What becomes of it if it breaks off; `None` where it ends then.
+    recovery: Option<Recovery>,
+    /// The notes of the try for a second stream.
+    second: Option<Box<Record>>,
+    /// What the client hears last.
+    parting: Bytes,
+}
+
+/// What comes next of a stream.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// It broke off and goes on as [`Recovering`].
+    Broken,
+    /// Bytes for the client.
+    Bytes(Bytes),
+    /// Nothing more.
+    End,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// It broke off, and another stream may take its place.
+    Broken,
     /// Events come and go.
     Flowing,
     /// The end mark has gone out; the provider may still close its body, which keeps the
@@ -80,7 +105,7 @@ impl Relay {
     fn new(stream: Stream, live: Arc<Live>, ledger: Ledger) -> Self {
         let dialect = ledger.record.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect);
         Self {
-            body: stream.body,
+            body: Some(stream.body),
             framer: stream.framer,
             watch: stream.watch,
             held: stream.held.into(),
@@ -92,24 +117,49 @@ impl Relay {
             served: stream.served,
             phase: Phase::Flowing,
             live,
+            recovery: Recovery::of(stream.again, ledger.record.endpoint),
+            second: None,
+            parting: Bytes::new(),
             ledger,
         }
     }
 
-    /// The next bytes for the client; `None` at the end.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    /// Goes on with another stream.
+    fn take_up(&mut self, stream: Stream) {
+        let now = time::now();
+        self.body = Some(stream.body);
+        self.framer = stream.framer;
+        self.watch = stream.watch;
+        self.held = stream.held.into();
+        self.translator = stream.translator;
+        self.usage_is_ours = stream.usage_is_ours;
+        self.silence = Silence::new(stream.patience.silence, now);
+        self.progress = Progress::new(stream.patience.stall, now);
+        // The client goes on to see the name that it saw first.
+        let name = std::mem::take(&mut self.served.name);
+        self.served = Served { name, ..stream.served };
+        self.phase = Phase::Flowing;
+    }
+
+    /// What comes next for the client.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut out = BytesMut::new();
         loop {
             if self.phase == Phase::Flowing {
                 self.pump(&mut out);
             }
+            if !self.parting.is_empty() {
+                out.extend_from_slice(&std::mem::take(&mut self.parting));
+            }
             if !out.is_empty() {
-                return Poll::Ready(Some(out.freeze()));
+                return Poll::Ready(Next::Bytes(out.freeze()));
             }
-            if self.phase == Phase::Over {
-                return Poll::Ready(None);
+            if self.phase == Phase::Broken {
+                return Poll::Ready(Next::Broken);
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            let body = self.body.as_mut().filter(|_| self.phase != Phase::Over);
+            let Some(body) = body else { return Poll::Ready(Next::End) };
+            match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.take(frame, &mut out),
                 Poll::Ready(Some(Err(_))) => self.cut("the provider's stream broke off", &mut out),
                 Poll::Ready(None) => self.end_of_body(&mut out),
@@ -159,15 +209,19 @@ impl Relay {
             Sign::Noise => self.served.in_flight.row().skipped(),
             Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
             Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
+                let from = out.len();
                 match &mut self.translator {
                     None => name::rewrite(event, &self.served.name, out),
                     Some(translator) => {
                         if let Err(garbled) = translator.event(event, out) {
-                            return self.cut(&garbled.to_string(), out);
+                            if self.join(from, out) {
+                                self.cut(&garbled.to_string(), out);
+                            }
+                            return;
                         }
                     }
                 }
-                if sign == Sign::Done {
+                if self.join(from, out) && sign == Sign::Done {
                     self.done(out);
                 }
             }
@@ -176,10 +230,17 @@ impl Relay {
 
     /// The provider's end mark has come.
     fn done(&mut self, out: &mut BytesMut) {
+        let from = out.len();
         if let Some(translator) = &mut self.translator
             && let Err(garbled) = translator.finish(out)
         {
             return self.cut(&garbled.to_string(), out);
+        }
+        if !self.join(from, out) {
+            return;
+        }
+        if !self.is_joined() {
+            return self.differs();
         }
         self.phase = Phase::Closing;
         self.silence = Silence::new(GRACE, time::now());
@@ -199,8 +260,10 @@ impl Relay {
             whole.extend_from_slice(b"\n\n");
             rest = whole.freeze();
             self.pass(sign, &rest, out);
-            if self.phase != Phase::Flowing {
+            if self.phase == Phase::Closing {
                 self.phase = Phase::Over;
+            }
+            if self.phase != Phase::Flowing {
                 return;
             }
         }
@@ -208,10 +271,12 @@ impl Relay {
             return self.cut("the provider's stream ended before its answer was whole", out);
         }
         self.done(out);
-        if self.translator.is_none() {
-            out.extend_from_slice(self.end_mark());
+        if self.phase == Phase::Closing {
+            if self.translator.is_none() {
+                out.extend_from_slice(self.end_mark());
+            }
+            self.phase = Phase::Over;
         }
-        self.phase = Phase::Over;
     }
 
     /// What ends a whole stream, for providers that end it without.
@@ -231,39 +296,5 @@ impl Relay {
         } else {
             self.stalled(self.silence.limit, out);
         }
-    }
-
-    /// Nothing, or nothing of the answer, has come for so long.
-    fn stalled(&mut self, limit: Duration, out: &mut BytesMut) {
-        let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
-        self.fail(Failure::new(Class::Timeout, 408), Fault::new(self.dialect, 408, why), out);
-    }
-
-    /// The provider reports an error in the middle of its stream.
-    fn fault(&mut self, event: &[u8], out: &mut BytesMut) {
-        let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
-        let body = match self.live.deployment(self.served.deployment) {
-            Some(deployment) => deployment.without_keys(body),
-            None => body,
-        };
-        let failure = crate::provider::fault::in_good_answer(&body)
-            .unwrap_or(Failure::new(Class::InternalServer, 500));
-        let mut fault = Fault::read(&body);
-        if fault.kind.is_empty() || self.dialect == Dialect::Anthropic {
-            fault.kind = Fault::new(self.dialect, failure.status, "").kind;
-        }
-        self.fail(failure, fault, out);
-    }
-
-    fn cut(&mut self, why: &str, out: &mut BytesMut) {
-        let fault = Fault::new(self.dialect, 502, format!("{why}; the answer so far is not whole"));
-        self.fail(Failure::new(Class::Connection, 502), fault, out);
-    }
-
-    fn fail(&mut self, failure: Failure, mut fault: Fault, out: &mut BytesMut) {
-        fault.code.get_or_insert_with(|| failure.status.to_string());
-        out.extend_from_slice(&fault.event(self.dialect));
-        self.phase = Phase::Over;
-        self.close(End::Truncated, Some(failure));
     }
 }

@@ -51,6 +51,8 @@ pub struct Ask<'a> {
     pub deadline: Option<Instant>,
     /// Whether a try's time is that of a whole answer though it comes as a stream.
     pub is_carried: bool,
+    /// Who is only asked where nobody else can be.
+    pub avoid: Option<DeploymentIx>,
 }
 
 impl<'a> Ask<'a> {
@@ -70,6 +72,7 @@ impl<'a> Ask<'a> {
             hedge: None,
             deadline: None,
             is_carried: false,
+            avoid: None,
         }
     }
 }
@@ -255,7 +258,7 @@ impl<'a> Attempts<'a> {
             retries: 0,
             depth: 0,
             excluded: SmallVec::new(),
-            avoided: SmallVec::new(),
+            avoided: ask.avoid.into_iter().collect(),
             last: None,
         };
         Some(Self {

@@ -1,0 +1,363 @@
+//! Where a second stream takes the place of one that broke off.
+//!
+//! [`Sent`] keeps what the client has seen, [`Seam`] passes of the second stream only what the
+//! client has not. Both read events in the client's own dialect. Promises that the client gets one
+//! answer under one id, or that it learns of the [difference](Differs): a seam passes nothing
+//! before it knows that what comes belongs behind what was sent.
+
+mod parts;
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Map, Value};
+
+use super::Endpoint;
+use super::sse::Framer;
+use super::watch::payload;
+use parts::Part;
+
+/// The second stream is not the first one again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Differs;
+
+/// What was sent to a client so far, where another stream could go on behind it: texts and
+/// thoughts of a single answer.
+#[derive(Debug)]
+pub struct Sent {
+    endpoint: Endpoint,
+    framer: Framer,
+    /// What each event of the answer repeats.
+    labels: Map<String, Value>,
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// Whether nothing can follow: something else was sent, or the end.
+    closed: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    /// A border between two parts of the answer.
+    Mark(Box<str>),
+    /// Text of one kind, however many events it came in.
+    Text(Box<str>, String),
+}
+
+/// A longer answer is not kept.
+const MOST_BYTES: usize = 1024 * 1024;
+
+impl Sent {
+    /// For a stream of `endpoint`; `None` where its events cannot be joined.
+    pub fn new(endpoint: Endpoint) -> Option<Self> {
+        let can_join = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages);
+        can_join.then(|| Self {
+            endpoint,
+            framer: Framer::new(),
+            labels: Map::new(),
+            pieces: VecDeque::new(),
+            bytes: 0,
+            closed: false,
+        })
+    }
+
+    /// Whether another stream can go on here.
+    pub fn is_open(&self) -> bool {
+        !self.closed
+    }
+
+    /// Notes bytes that went to the client.
+    pub fn note(&mut self, bytes: &[u8]) {
+        if self.closed {
+            return;
+        }
+        self.closed |= self.framer.push(Bytes::copy_from_slice(bytes)).is_err();
+        while let Some(event) = self.framer.next() {
+            self.event(&event);
+        }
+        if self.closed || self.bytes > MOST_BYTES {
+            self.closed = true;
+            self.pieces.clear();
+        }
+    }
+
+    fn event(&mut self, event: &[u8]) {
+        let Some(data) = payload(event) else { return };
+        let Ok(json) = serde_json::from_slice::<Map<String, Value>>(&data) else {
+            self.closed = true;
+            return;
+        };
+        for name in LABELS {
+            if let Some(value) = json.get(name) {
+                self.labels.entry(name).or_insert_with(|| value.clone());
+            }
+        }
+        for part in parts::of(self.endpoint, &json) {
+            match part {
+                Part::End | Part::Other => self.closed = true,
+                Part::Mark(mark) => self.pieces.push_back(Piece::Mark(mark)),
+                Part::Text(kind, text) => self.text(kind, text),
+            }
+        }
+    }
+
+    fn text(&mut self, kind: Box<str>, text: &str) {
+        self.bytes += text.len();
+        match self.pieces.back_mut() {
+            Some(Piece::Text(last, whole)) if *last == kind => whole.push_str(text),
+            Some(Piece::Mark(_) | Piece::Text(..)) | None => {
+                self.pieces.push_back(Piece::Text(kind, text.to_owned()));
+            }
+        }
+    }
+}
+
+/// What every chunk of a chat says of the whole answer.
+const LABELS: [&str; 2] = ["id", "created"];
+
+/// Joins a second stream to what was sent. See the [module](self).
+#[derive(Debug)]
+pub struct Seam {
+    endpoint: Endpoint,
+    labels: Map<String, Value>,
+    /// What must come again before anything is passed.
+    expected: VecDeque<Piece>,
+}
+
+impl Seam {
+    /// For a second stream that says from its beginning what was sent.
+    pub fn restart(sent: Sent) -> Self {
+        Self { endpoint: sent.endpoint, labels: sent.labels, expected: sent.pieces }
+    }
+
+    /// Whether all that was sent has come again.
+    pub fn is_joined(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// Takes one event of the second stream and appends to `out` what of it is new.
+    pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Differs> {
+        let Some(data) = payload(event) else {
+            out.extend_from_slice(event);
+            return Ok(());
+        };
+        let Ok(mut json) = serde_json::from_slice::<Map<String, Value>>(&data) else {
+            if self.is_joined() {
+                out.extend_from_slice(event);
+                return Ok(());
+            }
+            return Err(Differs);
+        };
+        let is_new = if self.is_joined() {
+            !parts::is_opening(self.endpoint, &json)
+        } else {
+            self.compare(&mut json)?
+        };
+        if is_new {
+            self.pass(json, out);
+        }
+        Ok(())
+    }
+
+    /// Takes out of an event what was sent before; whether anything is left.
+    fn compare(&mut self, json: &mut Map<String, Value>) -> Result<bool, Differs> {
+        let mut is_new = parts::is_sign_of_life(self.endpoint, json);
+        let mut tails = Vec::new();
+        for part in parts::of(self.endpoint, json) {
+            match part {
+                Part::Mark(mark) => match self.expected.pop_front() {
+                    Some(Piece::Mark(want)) if want == mark => {}
+                    Some(Piece::Mark(_) | Piece::Text(..)) => return Err(Differs),
+                    None => is_new = true,
+                },
+                Part::Text(kind, text) => {
+                    let tail = self.behind(&kind, text)?.to_owned();
+                    is_new |= !tail.is_empty();
+                    tails.push(tail);
+                }
+                Part::End | Part::Other if self.is_joined() => is_new = true,
+                Part::End | Part::Other => return Err(Differs),
+            }
+        }
+        parts::put(self.endpoint, json, tails);
+        Ok(is_new)
+    }
+
+    /// What of a text comes behind what was sent.
+    fn behind<'t>(&mut self, kind: &str, text: &'t str) -> Result<&'t str, Differs> {
+        let mut left = text;
+        while !left.is_empty() {
+            let Some(Piece::Text(of, rest)) = self.expected.front_mut() else {
+                return if self.is_joined() { Ok(left) } else { Err(Differs) };
+            };
+            if **of != *kind {
+                return Err(Differs);
+            }
+            if let Some(behind) = left.strip_prefix(rest.as_str()) {
+                left = behind;
+                self.expected.pop_front();
+            } else if rest.starts_with(left) {
+                rest.drain(..left.len());
+                left = "";
+            } else {
+                return Err(Differs);
+            }
+        }
+        Ok(left)
+    }
+
+    /// Passes an event under the names of the first stream.
+    fn pass(&self, mut json: Map<String, Value>, out: &mut BytesMut) {
+        if self.endpoint == Endpoint::Messages {
+            let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
+            out.extend_from_slice(format!("event: {kind}\n").as_bytes());
+        } else {
+            for (name, value) in &self.labels {
+                if let Some(own) = json.get_mut(name) {
+                    own.clone_from(value);
+                }
+            }
+        }
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(Value::Object(json).to_string().as_bytes());
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(deltas: &[&str]) -> Vec<String> {
+        let event = |delta: &&str| {
+            format!(
+                "data: {{\"id\":\"b\",\"created\":2,\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":null}}]}}\n\n"
+            )
+        };
+        deltas.iter().map(event).collect()
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        let deltas: Vec<_> =
+            words.iter().map(|word| format!("{{\"content\":\"{word}\"}}")).collect();
+        chat(&deltas.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    fn end() -> String {
+        "data: {\"id\":\"b\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n"
+            .to_owned()
+    }
+
+    /// What a client of `first` gets of `second`, or that they differ.
+    fn join(endpoint: Endpoint, first: &[String], second: &[String]) -> Result<String, Differs> {
+        let mut sent = Sent::new(endpoint).unwrap();
+        for event in first {
+            sent.note(event.as_bytes());
+        }
+        assert!(sent.is_open(), "{sent:?}");
+        let mut seam = Seam::restart(sent);
+        let mut out = BytesMut::new();
+        for event in second {
+            seam.event(event.as_bytes(), &mut out)?;
+        }
+        Ok(String::from_utf8(out.to_vec()).unwrap())
+    }
+
+    #[track_caller]
+    fn check(first: &[&str], second: &[&str], want: Result<&str, Differs>) {
+        let first: Vec<_> = words(first).iter().map(|it| it.replace("\"b\"", "\"a\"")).collect();
+        let mut second = words(second);
+        second.push(end());
+        let got = join(Endpoint::ChatCompletions, &first, &second).map(|out| {
+            assert!(!out.contains("\"b\""), "under the first id: {out}");
+            let events =
+                out.split("data: ").filter_map(|it| serde_json::from_str::<Value>(it).ok());
+            let content = |event: Value| {
+                event.pointer("/choices/0/delta/content").and_then(Value::as_str).map(str::to_owned)
+            };
+            events.filter_map(content).collect::<String>()
+        });
+        assert_eq!(got.as_deref().map_err(|differs| *differs), want);
+    }
+
+    #[test]
+    fn the_same_text_goes_on_wherever_it_is_cut() {
+        check(&["one ", "two"], &["one ", "two", " three"], Ok(" three"));
+        check(&["one ", "two"], &["o", "ne two th", "ree"], Ok(" three"));
+        check(&["one"], &["one two three"], Ok(" two three"));
+        check(&["one"], &["one"], Ok(""));
+        check(&["ä"], &["äö"], Ok("ö"));
+    }
+
+    #[test]
+    fn another_text_is_told_and_nothing_of_it_is_passed() {
+        check(&["one ", "two"], &["one ", "to"], Err(Differs));
+        check(&["one two"], &["one"], Err(Differs));
+        check(&["ä"], &["a"], Err(Differs));
+        let first = words(&["one"]);
+        let called = chat(&["{\"tool_calls\":[{\"index\":0}]}"]);
+        assert_eq!(join(Endpoint::ChatCompletions, &first, &called), Err(Differs));
+        let thought = chat(&["{\"reasoning_content\":\"one\"}"]);
+        assert_eq!(join(Endpoint::ChatCompletions, &first, &thought), Err(Differs));
+        let done = vec!["data: [DONE]\n\n".to_owned()];
+        assert_eq!(join(Endpoint::ChatCompletions, &first, &done), Err(Differs));
+    }
+
+    #[test]
+    fn thoughts_are_compared_too() {
+        let first = chat(&["{\"reasoning_content\":\"Hm\"}", "{\"content\":\"I\"}"]);
+        let same =
+            chat(&["{\"role\":\"assistant\",\"reasoning_content\":\"Hm\",\"content\":\"I am\"}"]);
+        let out = join(Endpoint::ChatCompletions, &first, &same).unwrap();
+        assert!(out.contains("\"content\":\" am\"") && !out.contains("Hm"), "{out}");
+        let fewer = chat(&["{\"content\":\"I am\"}"]);
+        assert_eq!(join(Endpoint::ChatCompletions, &first, &fewer), Err(Differs));
+        let more = chat(&["{\"reasoning_content\":\"Hm!\"}"]);
+        assert_eq!(join(Endpoint::ChatCompletions, &first, &more), Err(Differs));
+    }
+
+    fn message(text: &str) -> Vec<String> {
+        [
+            r#"{"type":"message_start","message":{"id":"m"}}"#,
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"ping"}"#,
+        ]
+        .iter()
+        .map(|it| (*it).to_owned())
+        .chain([format!(
+            r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#
+        )])
+        .map(|data| format!("event: x\ndata: {data}\n\n"))
+        .collect()
+    }
+
+    #[test]
+    fn messages_are_joined_within_their_block() {
+        let mut second = message("one two");
+        let stop = r#"{"type":"content_block_stop","index":0}"#;
+        second.push(format!("data: {stop}\n\n"));
+        let out = join(Endpoint::Messages, &message("one"), &second).unwrap();
+        assert_eq!(out.matches("message_start").count(), 0, "{out}");
+        assert!(out.contains("event: content_block_delta\n") && out.contains("\" two\""), "{out}");
+        assert!(out.ends_with(&format!("event: content_block_stop\ndata: {stop}\n\n")), "{out}");
+        let other = message("one")
+            .iter()
+            .map(|it| it.replace("\"text\",", "\"thinking\","))
+            .collect::<Vec<_>>();
+        assert_eq!(join(Endpoint::Messages, &message("one"), &other), Err(Differs));
+    }
+
+    #[test]
+    fn nothing_follows_a_call_of_a_tool_a_second_choice_or_the_end() {
+        for event in [
+            chat(&["{\"tool_calls\":[{\"index\":0}]}"]).remove(0),
+            words(&["x"]).remove(0).replace("\"index\":0", "\"index\":1"),
+            end(),
+            "data: [DONE]\n\n".to_owned(),
+        ] {
+            let mut sent = Sent::new(Endpoint::ChatCompletions).unwrap();
+            sent.note(event.as_bytes());
+            assert!(!sent.is_open(), "{event}");
+        }
+        assert!(Sent::new(Endpoint::Responses).is_none());
+    }
+}

@@ -81,7 +81,7 @@ pub struct Record {
     /// Who would have been asked as a hedge, where hedging is only observed.
     pub unhedged: Option<DeploymentIx>,
     /// What became of its stream that broke off, where it was to go on: `unseen`,
-    /// `restarted`, `differed`, `failed` or `ineligible`.
+    /// `restarted`, `continued`, `differed`, `failed` or `ineligible`.
     pub recovery: Option<&'static str>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,

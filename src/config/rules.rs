@@ -686,6 +686,8 @@ fn recovery_of_streams_is_set_for_all_and_for_one_group() {
     let restart = clean(&settings("pillion", "streams: {recovery: restart}"));
     assert_eq!(restart.router.streams.recovery, Recovery::Restart);
     assert_eq!(restart.router.streams.held(), None);
+    let goes_on = clean(&settings("pillion", "streams: {recovery: continue}"));
+    assert_eq!(goes_on.router.streams.recovery, Recovery::Continue);
     assert_eq!(clean(&params("")).router.streams.held(), None);
     let error = |more: &str, path: &str, what: &str| {
         told(&settings("pillion", more), Severity::Error, Scope::File, path, what);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use super::again::Again;
+use super::again::{Again, Behind};
 use super::head::Path;
 use super::lessons;
 use super::live::Live;
@@ -135,8 +135,8 @@ pub(super) struct Job<'a> {
     /// The same call as a stream, for deployments that can carry it as one.
     pub carried: Option<&'a Call>,
     pub headers: &'a HeaderMap,
-    /// Whose stream has broken off before.
-    pub after: Option<DeploymentIx>,
+    /// What stream it is to follow.
+    pub behind: Option<Behind<'a>>,
     /// What is known of the call before it is made.
     pub shape: Shape,
 }
@@ -149,12 +149,12 @@ impl<'a> Job<'a> {
         headers: &'a HeaderMap,
     ) -> Self {
         let shape = shape(call, live);
-        Self { gateway, live, call, carried: None, headers, after: None, shape }
+        Self { gateway, live, call, carried: None, headers, behind: None, shape }
     }
 
-    /// The same behind a stream of this deployment that has broken off.
-    pub(super) fn after(self, deployment: DeploymentIx) -> Self {
-        Self { after: Some(deployment), ..self }
+    /// The same behind a stream that has broken off.
+    pub(super) fn behind(self, behind: Behind<'a>) -> Self {
+        Self { behind: Some(behind), ..self }
     }
 
     /// The same for another call of the same request.
@@ -309,6 +309,11 @@ impl Job<'_> {
             deployment.adapter.request(&changed, deployment, &model)
         };
         let mut outgoing = said.map_err(|unsayable| Refusal::unsaid(&unsayable))?;
+        if let Some(prefill) = self.behind.and_then(|behind| behind.prefill) {
+            let body = deployment.with_prefill(&outgoing.body, prefill);
+            let why = "the answer cannot be written on";
+            outgoing.body = body.ok_or_else(|| Refusal::ours(Class::BadRequest, 400, why))?;
+        }
         // One look at the few headers there are is cheaper than a search for each wanted name.
         for (name, value) in self.headers {
             if PROTOCOL_HEADERS.contains(&name.as_str()) {

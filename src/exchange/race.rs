@@ -143,7 +143,8 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
             .or(job.live.routes.settings().timeouts.total)
             .map(|total| opened + total),
         is_carried: job.carried.is_some(),
-        avoid: job.after,
+        avoid: job.behind.map(|behind| behind.after),
+        exclude: job.behind.map_or(&[], |behind| behind.exclude),
     }
 }
 

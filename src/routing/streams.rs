@@ -14,6 +14,8 @@ pub struct Settings {
 /// How a stream that breaks off goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Recovery {
+    /// A model that can is asked to write on behind what was sent.
+    Continue,
     /// Its beginning is kept back; a break before it is released is a failed try as any other.
     Hold,
     /// Not at all: it ends with an error.
@@ -25,11 +27,12 @@ pub enum Recovery {
 
 impl Recovery {
     /// Their names, for those who wrote another one.
-    pub const NAMES: &'static str = "one of hold, none, restart";
+    pub const NAMES: &'static str = "one of continue, hold, none, restart";
 
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         match name {
+            "continue" => Some(Self::Continue),
             "hold" => Some(Self::Hold),
             "none" => Some(Self::None),
             "restart" => Some(Self::Restart),
@@ -52,7 +55,7 @@ impl Settings {
     pub fn held(&self) -> Option<Window> {
         match self.recovery {
             Recovery::Hold => Some(self.window),
-            Recovery::None | Recovery::Restart => None,
+            Recovery::Continue | Recovery::None | Recovery::Restart => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use super::recovery::Recovery;
 use super::{Phase, Relay};
 use crate::account::{End, TryEnd, Wasted};
 use crate::lexicon::{Failure, time};
+use crate::protocol::Usage;
 use crate::stats::Failed;
 
 impl Relay {
@@ -89,7 +90,7 @@ impl Relay {
     }
 
     /// The record tells of the second stream from now on, and of the first one as a try beside it.
-    pub(super) fn tell_of_second(&mut self, first: usize) {
+    pub(super) fn tell_of_second(&mut self, first: usize, outcome: &'static str) {
         let Some(second) = self.second.take() else { return };
         let record = &mut self.ledger.record;
         let used = Used { usage: record.usage.take(), cost: record.cost.take() };
@@ -100,7 +101,13 @@ impl Relay {
         record.deployment_id = second.deployment_id;
         record.upstream_model = second.upstream_model;
         record.vendor = second.vendor;
-        record.recovery = Some("restarted");
+        record.recovery = Some(outcome);
+    }
+
+    /// What the first stream used, and at least as many tokens as the client got.
+    pub(super) fn sent_so_far(&self) -> Usage {
+        let used = self.ledger.record.usage.unwrap_or_default();
+        Usage { completion: used.completion.max(self.watch.content_events), ..used }
     }
 
     /// What was used so far.

@@ -1,8 +1,8 @@
 //! A second stream in the place of one that broke off in the client's hands.
 //!
-//! Promises one more try and no splice: nothing of the second stream reaches the client before it
-//! has said again what was sent of the first, and where it does not, the client hears how the
-//! first one failed. The try is a future that is polled and dropped with the body: no task, and a
+//! Promises one more try and no splice but the one that was asked for: nothing of a second stream
+//! reaches the client before it has said again what was sent of the first, unless it was asked to
+//! write on behind it; and where it does not, the client hears how the first one failed. The try is a future that is polled and dropped with the body: no task, and a
 //! client that leaves ends it at the wire.
 
 use std::fmt;
@@ -22,6 +22,7 @@ use crate::lexicon::{Class, Failure};
 use crate::protocol::seam::{Seam, Sent};
 use crate::protocol::sse::Framer;
 use crate::protocol::{Endpoint, Fault};
+use crate::provider::Prefill;
 
 /// How far the recovery of a stream is.
 #[derive(Debug)]
@@ -81,16 +82,23 @@ async fn recover(mut relay: Box<Relay>) -> Box<Relay> {
     let Some(Recovery::Due(again, sent, broken)) = due else { return relay };
     // What still comes of it is for nobody.
     relay.body = None;
+    let before = relay.sent_so_far();
     let asked = {
         let relay = &mut *relay;
         let (opened, id) = (relay.ledger.opened(), relay.ledger.record.id.clone());
         let record = relay.second.insert(Box::new(Record::new(id)));
         let notes = Notes { record, opened, rest: TryEnd::Abandoned };
-        again.ask(&relay.live, relay.served.deployment, notes).await
+        let text = sent.text().filter(|_| again.writes_on).map(str::to_owned);
+        let prefill = text.map(|text| Prefill { text, spent: before.completion });
+        again.ask(&relay.live, (relay.served.deployment, prefill.as_ref()), notes).await
     };
     relay.add_tries();
     match asked {
-        Ok(Won::Stream(stream)) => relay.go_on(*stream, Seam::restart(sent), broken),
+        Ok(Won::Stream(stream)) => {
+            let seam =
+                if again.writes_on { Seam::write_on(sent, before) } else { Seam::restart(sent) };
+            relay.go_on(*stream, seam, broken);
+        }
         Ok(Won::Mock(_) | Won::Whole(_)) | Err(_) => relay.give_up(*broken, "failed"),
     }
     relay
@@ -100,7 +108,7 @@ impl Relay {
     /// Whether a stream that failed so is asked for once more; if so it is not over yet.
     pub(super) fn may_recover(&mut self, failure: Failure, fault: &Fault) -> bool {
         match self.recovery.take() {
-            Some(Recovery::Ready(again, sent)) if sent.is_open() && may_help(failure.class) => {
+            Some(Recovery::Ready(again, sent)) if may_go_on(&again, &sent, failure) => {
                 self.settle(Some(failure));
                 let at = self.ledger.record.attempts.len().saturating_sub(1);
                 let broken = Box::new(Broken { failure, fault: fault.clone(), at });
@@ -177,11 +185,12 @@ impl Relay {
     fn adopt(&mut self, out: &mut BytesMut) {
         match self.recovery.take() {
             Some(Recovery::Joining(seam, framer, broken)) => {
+                let outcome = if seam.writes_on() { "continued" } else { "restarted" };
                 self.recovery = Some(Recovery::Joined(seam, framer));
-                self.tell_of_second(broken.at);
+                self.tell_of_second(broken.at, outcome);
                 let id = self.ledger.record.deployment_id.as_deref().unwrap_or_default();
                 let shown = id.chars().filter(|it| !it.is_control()).collect::<String>();
-                out.put_slice(format!(": pillion restarted deployment={shown}\n\n").as_bytes());
+                out.put_slice(format!(": pillion {outcome} deployment={shown}\n\n").as_bytes());
             }
             other => self.recovery = other,
         }
@@ -199,6 +208,12 @@ impl Relay {
         self.parting = fault.event(self.dialect);
         self.phase = Phase::Over;
     }
+}
+
+/// Whether another stream can take the place of one that failed so.
+fn may_go_on(again: &Again, sent: &Sent, failure: Failure) -> bool {
+    let fits = if again.writes_on { sent.text().is_some() } else { sent.is_open() };
+    fits && may_help(failure.class)
 }
 
 /// Whether another deployment may do better.

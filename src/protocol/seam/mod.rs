@@ -5,6 +5,7 @@
 //! answer under one id, or that it learns of the [difference](Differs): a seam passes nothing
 //! before it knows that what comes belongs behind what was sent.
 
+mod joint;
 mod parts;
 
 use std::collections::VecDeque;
@@ -13,8 +14,10 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value};
 
 use super::Endpoint;
+use super::Usage;
 use super::sse::Framer;
 use super::watch::payload;
+use joint::Joint;
 use parts::Part;
 
 /// The second stream is not the first one again.
@@ -43,6 +46,10 @@ enum Piece {
     Text(Box<str>, String),
 }
 
+/// A shorter text is not written on: a model may repeat it by chance, which could not be told from
+/// a provider that says it again, and little is lost with it.
+const LEAST_BYTES: usize = 24;
+
 /// A longer answer is not kept.
 const MOST_BYTES: usize = 1024 * 1024;
 
@@ -63,6 +70,24 @@ impl Sent {
     /// Whether another stream can go on here.
     pub fn is_open(&self) -> bool {
         !self.closed
+    }
+
+    /// What was sent, where it is one plain text that is not over and another model can write on
+    /// behind it.
+    pub fn text(&self) -> Option<&str> {
+        let pieces: Vec<_> = self.pieces.iter().collect();
+        let text = match (self.endpoint, pieces.as_slice()) {
+            (Endpoint::ChatCompletions, [Piece::Text(kind, text)]) if **kind == *"content" => text,
+            (Endpoint::Messages, [Piece::Mark(mark), Piece::Text(kind, text)])
+                if **mark == *parts::FIRST_BLOCK && **kind == *parts::FIRST_TEXT =>
+            {
+                text
+            }
+            _ => return None,
+        };
+        // No model takes a beginning that ends with a space.
+        let text = text.trim_end();
+        (self.is_open() && text.len() >= LEAST_BYTES).then_some(text)
     }
 
     /// Notes bytes that went to the client.
@@ -95,12 +120,12 @@ impl Sent {
             match part {
                 Part::End | Part::Other => self.closed = true,
                 Part::Mark(mark) => self.pieces.push_back(Piece::Mark(mark)),
-                Part::Text(kind, text) => self.text(kind, text),
+                Part::Text(kind, text) => self.add(kind, text),
             }
         }
     }
 
-    fn text(&mut self, kind: Box<str>, text: &str) {
+    fn add(&mut self, kind: Box<str>, text: &str) {
         self.bytes += text.len();
         match self.pieces.back_mut() {
             Some(Piece::Text(last, whole)) if *last == kind => whole.push_str(text),
@@ -121,17 +146,38 @@ pub struct Seam {
     labels: Map<String, Value>,
     /// What must come again before anything is passed.
     expected: VecDeque<Piece>,
+    /// Where the second stream writes on, and has not begun to.
+    joint: Option<Joint>,
+    /// What the first stream used, where the client gets both.
+    before: Option<Usage>,
 }
 
 impl Seam {
     /// For a second stream that says from its beginning what was sent.
     pub fn restart(sent: Sent) -> Self {
-        Self { endpoint: sent.endpoint, labels: sent.labels, expected: sent.pieces }
+        let Sent { endpoint, labels, pieces: expected, .. } = sent;
+        Self { endpoint, labels, expected, joint: None, before: None }
     }
 
-    /// Whether all that was sent has come again.
+    /// For a second stream that writes on behind what was sent, which used `before`.
+    pub fn write_on(sent: Sent, before: Usage) -> Self {
+        let text = sent.pieces.into_iter().find_map(|piece| match piece {
+            Piece::Mark(_) => None,
+            Piece::Text(_, text) => Some(text),
+        });
+        let joint = Some(Joint::behind(&text.unwrap_or_default()));
+        let Sent { endpoint, labels, .. } = sent;
+        Self { endpoint, labels, expected: VecDeque::new(), joint, before: Some(before) }
+    }
+
+    /// Whether what comes belongs behind what was sent.
     pub fn is_joined(&self) -> bool {
-        self.expected.is_empty()
+        self.expected.is_empty() && self.joint.is_none()
+    }
+
+    /// Whether the client gets the first stream and the second one behind it.
+    pub fn writes_on(&self) -> bool {
+        self.before.is_some()
     }
 
     /// Takes one event of the second stream and appends to `out` what of it is new.
@@ -147,7 +193,9 @@ impl Seam {
             }
             return Err(Differs);
         };
-        let is_new = if self.is_joined() {
+        let is_new = if self.joint.is_some() {
+            self.write(&mut json, out)?
+        } else if self.is_joined() {
             !parts::is_opening(self.endpoint, &json)
         } else {
             self.compare(&mut json)?
@@ -182,6 +230,42 @@ impl Seam {
         Ok(is_new)
     }
 
+    /// Takes out of an event what only repeats what was sent; whether anything is left.
+    fn write(
+        &mut self,
+        json: &mut Map<String, Value>,
+        out: &mut BytesMut,
+    ) -> Result<bool, Differs> {
+        let Some(joint) = &mut self.joint else { return Ok(true) };
+        let (mut is_new, mut ends) = (parts::is_sign_of_life(self.endpoint, json), false);
+        let mut tails = Vec::new();
+        for part in parts::of(self.endpoint, json) {
+            match part {
+                Part::Mark(mark) if *mark == *parts::FIRST_BLOCK => {}
+                Part::End => ends = true,
+                Part::Mark(mark) if *mark == *parts::FIRST_BLOCK_END => ends = true,
+                Part::Text(kind, text) if matches!(&*kind, "content" | parts::FIRST_TEXT) => {
+                    tails.push(joint.add(text));
+                }
+                Part::Mark(_) | Part::Other | Part::Text(..) => return Err(Differs),
+            }
+        }
+        is_new |= ends || tails.iter().any(|tail| !tail.is_empty());
+        parts::put(self.endpoint, json, tails);
+        if ends {
+            let kept = joint.end();
+            if !kept.is_empty()
+                && let Some(event) = parts::add_text(self.endpoint, json, &kept)
+            {
+                self.pass(event, out);
+            }
+        }
+        if ends || self.joint.as_ref().is_some_and(Joint::is_over) {
+            self.joint = None;
+        }
+        Ok(is_new)
+    }
+
     /// What of a text comes behind what was sent.
     fn behind<'t>(&mut self, kind: &str, text: &'t str) -> Result<&'t str, Differs> {
         let mut left = text;
@@ -207,6 +291,9 @@ impl Seam {
 
     /// Passes an event under the names of the first stream.
     fn pass(&self, mut json: Map<String, Value>, out: &mut BytesMut) {
+        if let Some(before) = &self.before {
+            parts::add_usage(self.endpoint, &mut json, before);
+        }
         if self.endpoint == Endpoint::Messages {
             let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
             out.extend_from_slice(format!("event: {kind}\n").as_bytes());
@@ -344,6 +431,76 @@ mod tests {
             .map(|it| it.replace("\"text\",", "\"thinking\","))
             .collect::<Vec<_>>();
         assert_eq!(join(Endpoint::Messages, &message("one"), &other), Err(Differs));
+    }
+
+    const SENT: &str = "This is long enough to go on.";
+
+    /// What a client gets behind [`SENT`] and some spaces.
+    #[track_caller]
+    fn write_on(spaces: &str, second: &[&str], want: &str) {
+        let mut sent = Sent::new(Endpoint::ChatCompletions).unwrap();
+        for event in words(&[SENT, spaces]) {
+            sent.note(event.replace("\"b\"", "\"a\"").as_bytes());
+        }
+        assert_eq!(sent.text(), Some(SENT));
+        let mut seam = Seam::write_on(sent, Usage { completion: 8, ..Usage::default() });
+        let mut out = BytesMut::new();
+        let mut events = words(second);
+        events.insert(0, chat(&["{\"role\":\"assistant\"}"]).remove(0));
+        events.push(end());
+        events.push("data: {\"id\":\"b\",\"choices\":[],\"usage\":{\"prompt_tokens\":20,\"completion_tokens\":3,\"total_tokens\":23}}\n\n".to_owned());
+        for event in events {
+            seam.event(event.as_bytes(), &mut out).unwrap();
+        }
+        let out = String::from_utf8(out.to_vec()).unwrap();
+        let events: Vec<_> =
+            out.split("data: ").filter_map(|it| serde_json::from_str::<Value>(it).ok()).collect();
+        let content = |event: &Value| {
+            event.pointer("/choices/0/delta/content").and_then(Value::as_str).map(str::to_owned)
+        };
+        assert_eq!(events.iter().filter_map(content).collect::<String>(), want, "{out}");
+        assert!(!out.contains("\"b\"") && !out.contains("role"), "{out}");
+        assert_eq!(out.matches("\"stop\"").count(), 1, "{out}");
+        let usage = &events.last().unwrap()["usage"];
+        let want =
+            serde_json::json!({ "prompt_tokens": 0, "completion_tokens": 11, "total_tokens": 11 });
+        assert_eq!(usage, &want);
+    }
+
+    #[test]
+    fn a_model_writes_on_and_nothing_is_said_twice() {
+        write_on("", &[" So it", " does."], " So it does.");
+        // The spaces that were sent, and that the model says too.
+        write_on(" ", &[" So"], "So");
+        write_on("  ", &[" ", " So"], "So");
+        write_on(" ", &["So"], "So");
+        // The beginning again, in pieces.
+        write_on("", &["This is ", "long enough to go on. So"], " So");
+        write_on(" ", &[SENT, " So"], "So");
+        // What only looks like it, to the end and for a while.
+        write_on("", &["This is"], "This is");
+        write_on("", &["This ", "was"], "This was");
+        write_on("", &[], "");
+    }
+
+    #[test]
+    fn only_one_long_text_is_written_on() {
+        let text = |endpoint, events: &[String]| {
+            let mut sent = Sent::new(endpoint).unwrap();
+            for event in events {
+                sent.note(event.as_bytes());
+            }
+            sent.text().map(str::to_owned)
+        };
+        let chats = |deltas: &[&str]| text(Endpoint::ChatCompletions, &chat(deltas));
+        let long = format!("{{\"content\":\"{SENT}\"}}");
+        assert_eq!(chats(&[&long]).as_deref(), Some(SENT));
+        assert_eq!(chats(&["{\"content\":\"short\"}"]), None);
+        assert_eq!(chats(&["{\"reasoning\":\"Hm\"}", &long]), None);
+        assert_eq!(text(Endpoint::Messages, &message(SENT)).as_deref(), Some(SENT));
+        let mut closed = message(SENT);
+        closed.push("data: {\"type\":\"content_block_stop\",\"index\":0}\n\n".to_owned());
+        assert_eq!(text(Endpoint::Messages, &closed), None);
     }
 
     #[test]

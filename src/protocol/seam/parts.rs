@@ -1,9 +1,9 @@
 //! What one event of a stream holds of its answer, in the client's dialect.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::protocol::Endpoint;
 use crate::protocol::assemble::says_something;
+use crate::protocol::{Endpoint, Usage};
 
 /// A part of an event that belongs to the answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +41,59 @@ pub(super) fn is_opening(endpoint: Endpoint, event: &Map<String, Value>) -> bool
 /// Whether an event holds nothing of the answer and shows that somebody is there.
 pub(super) fn is_sign_of_life(endpoint: Endpoint, event: &Map<String, Value>) -> bool {
     endpoint == Endpoint::Messages && kind(event) == "ping"
+}
+
+/// The marks and the kind of the one text of a plain message.
+pub(super) const FIRST_BLOCK: &str = "start 0 text";
+pub(super) const FIRST_BLOCK_END: &str = "stop 0";
+pub(super) const FIRST_TEXT: &str = "0 text";
+
+/// Puts a text before the end that an event tells; returns the event that carries it, where that
+/// is another one.
+pub(super) fn add_text(
+    endpoint: Endpoint,
+    event: &mut Map<String, Value>,
+    text: &str,
+) -> Option<Map<String, Value>> {
+    if endpoint == Endpoint::Messages {
+        let delta = json!({ "type": "content_block_delta", "index": 0,
+            "delta": { "type": "text_delta", "text": text } });
+        return delta.as_object().cloned();
+    }
+    let choice = event.get_mut("choices")?.get_mut(0)?.as_object_mut()?;
+    let delta = choice.entry("delta").or_insert_with(|| json!({})).as_object_mut()?;
+    let own = delta.get("content").and_then(Value::as_str).unwrap_or_default();
+    let whole = format!("{text}{own}");
+    delta.insert("content".to_owned(), whole.into());
+    None
+}
+
+/// Adds what the first stream used to what the second one tells: the prompt counts once.
+pub(super) fn add_usage(endpoint: Endpoint, event: &mut Map<String, Value>, before: &Usage) {
+    let Some(usage) = event.get_mut("usage").and_then(Value::as_object_mut) else { return };
+    let told = |usage: &Map<String, Value>, name: &str| usage.get(name).and_then(Value::as_u64);
+    let is_message = endpoint == Endpoint::Messages;
+    let (input, output) = if is_message {
+        ("input_tokens", "output_tokens")
+    } else {
+        ("prompt_tokens", "completion_tokens")
+    };
+    let completion = told(usage, output).map(|own| own.saturating_add(before.completion));
+    let prompt = told(usage, input).map(|own| {
+        // The second prompt is the first one and what was sent.
+        let guess = own.saturating_sub(before.completion);
+        if before.estimated { guess } else { before.prompt }
+    });
+    for (name, tokens) in [(input, prompt), (output, completion)] {
+        if let Some(tokens) = tokens {
+            usage.insert(name.to_owned(), tokens.into());
+        }
+    }
+    if let (Some(prompt), Some(completion), true) =
+        (prompt, completion, usage.contains_key("total_tokens"))
+    {
+        usage.insert("total_tokens".to_owned(), prompt.saturating_add(completion).into());
+    }
 }
 
 /// Puts other texts in the place of those that [`of`] found, in the same order.

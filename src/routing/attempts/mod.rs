@@ -53,6 +53,8 @@ pub struct Ask<'a> {
     pub is_carried: bool,
     /// Who is only asked where nobody else can be.
     pub avoid: Option<DeploymentIx>,
+    /// Who is not asked at all.
+    pub exclude: &'a [DeploymentIx],
 }
 
 impl<'a> Ask<'a> {
@@ -73,6 +75,7 @@ impl<'a> Ask<'a> {
             deadline: None,
             is_carried: false,
             avoid: None,
+            exclude: &[],
         }
     }
 }
@@ -257,7 +260,7 @@ impl<'a> Attempts<'a> {
             fields: &[],
             retries: 0,
             depth: 0,
-            excluded: SmallVec::new(),
+            excluded: SmallVec::from_slice(ask.exclude),
             avoided: ask.avoid.into_iter().collect(),
             last: None,
         };

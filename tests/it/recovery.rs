@@ -584,3 +584,22 @@ async fn what_is_more_than_plain_text_is_not_written_on() {
     assert_eq!(sidecar.recorded(1).await[0]["recovery"], "failed");
     sidecar.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_breaks_off_behind_its_end_is_whole() {
+    let ending = chat::ending();
+    let open = ending.strip_suffix(chat::LAST_CHUNK).unwrap().to_owned();
+    let first = playing(chunks(&["one"], [send(open), Step::Close])).await;
+    let other = silent().await;
+    for streams in ["", HOLD, RESTART, CONTINUE] {
+        let sidecar = start(streams, &first, &other).await;
+        let answer = sidecar.ask(chat::streamed("gpt")).await;
+        assert!(answer.is_done() && errors(&answer).is_empty(), "{answer:?}");
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!((&record["end"], &record["recovery"]), (&"complete".into(), &Value::Null));
+        assert_eq!(tries(&sidecar, "first", "success").await, 1);
+        assert!(other.requests().is_empty());
+        sidecar.rests().await;
+        sidecar.stop().await;
+    }
+}

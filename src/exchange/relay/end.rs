@@ -7,7 +7,7 @@ use super::recovery::Recovery;
 use super::{Phase, Relay};
 use crate::account::{End, TryEnd, Wasted};
 use crate::lexicon::{Failure, time};
-use crate::protocol::Usage;
+use crate::protocol::{Endpoint, Usage};
 use crate::stats::Failed;
 
 impl Relay {
@@ -17,6 +17,17 @@ impl Relay {
         let record = &mut self.ledger.record;
         record.end = end;
         record.class = failure.map(|failure| failure.class);
+    }
+
+    /// What ends a whole stream, for providers that end it without.
+    pub(super) fn end_mark(&self) -> &'static [u8] {
+        match self.ledger.record.endpoint {
+            Some(Endpoint::ChatCompletions | Endpoint::Completions) => b"data: [DONE]\n\n",
+            Some(Endpoint::Messages) => {
+                b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
+            }
+            Some(Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses) | None => b"",
+        }
     }
 
     /// Writes down how its try ended, and what was used.

@@ -161,6 +161,10 @@ impl Relay {
             let Some(body) = body else { return Poll::Ready(Next::End) };
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.take(frame, &mut out),
+                // The answer is whole already; only its connection is lost.
+                Poll::Ready(Some(Err(_))) if self.phase == Phase::Closing => {
+                    self.phase = Phase::Over;
+                }
                 Poll::Ready(Some(Err(_))) => self.cut("the provider's stream broke off", &mut out),
                 Poll::Ready(None) => self.end_of_body(&mut out),
                 Poll::Pending => match self.silence.poll(cx) {
@@ -276,17 +280,6 @@ impl Relay {
                 out.extend_from_slice(self.end_mark());
             }
             self.phase = Phase::Over;
-        }
-    }
-
-    /// What ends a whole stream, for providers that end it without.
-    fn end_mark(&self) -> &'static [u8] {
-        match self.ledger.record.endpoint {
-            Some(Endpoint::ChatCompletions | Endpoint::Completions) => b"data: [DONE]\n\n",
-            Some(Endpoint::Messages) => {
-                b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
-            }
-            Some(Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses) | None => b"",
         }
     }
 

@@ -603,3 +603,27 @@ async fn what_breaks_off_behind_its_end_is_whole() {
         sidecar.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_keeps_to_the_time_of_the_request() {
+    // Its own time is over when the first stream is given up, or while the second is waited for.
+    for total in ["1", "3"] {
+        let first = playing(chunks(&["one "], [])).await;
+        let other = silent().await;
+        let text_of = config(RESTART, "", &first, &other)
+            .replace("pillion: {", "pillion: {timeouts: {stall: 1500ms}, ");
+        let sidecar = Start::with(text_of).ready().await;
+        let header = format!("\r\nx-pillion-timeout-total: {total}\r\n");
+        let answer = sidecar.ask(chat::streamed("gpt").replacen("\r\n", &header, 1)).await;
+        let told = errors(&answer);
+        assert!(told.len() == 1 && text(&answer) == "one ", "{answer:?}");
+        let why = told[0]["error"]["message"].as_str().unwrap();
+        assert!(why.contains("fell silent"), "the first failure: {why}");
+        let tries = if total == "1" { 1 } else { 2 };
+        let record = &sidecar.recorded(1).await[0];
+        assert_eq!((&record["tries"], &record["recovery"]), (&tries.into(), &"failed".into()));
+        assert_eq!(other.requests().len(), tries - 1);
+        sidecar.rests().await;
+        sidecar.stop().await;
+    }
+}

@@ -111,6 +111,9 @@ pub struct Record {
     pub shed: Option<Shed>,
     /// Who would have been asked as a hedge, where hedging is only observed.
     pub unhedged: Option<DeploymentIx>,
+    /// What became of its stream that broke off, where it was to go on: `unseen`,
+    /// `restarted`, `continued`, `differed`, `failed` or `ineligible`.
+    pub recovery: Option<&'static str>,
     /// From the request's first byte to the first event with content.
     pub first_token: Option<Duration>,
     /// Time spent waiting for deployments.
@@ -148,6 +151,7 @@ impl Record {
             queued: None,
             shed: None,
             unhedged: None,
+            recovery: None,
             first_token: None,
             upstream: Duration::ZERO,
             duration: Duration::ZERO,
@@ -168,6 +172,8 @@ pub struct Try {
     pub end: TryEnd,
     /// From its launch to its end.
     pub took: Duration,
+    /// What it used, where its stream was one of two and not the one that the record tells of.
+    pub beside: Option<Wasted>,
 }
 
 /// How a call to a deployment ended.

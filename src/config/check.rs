@@ -12,7 +12,7 @@ use super::entry::{self, Common, Draft};
 use super::problem::{Problem, Scope};
 use super::reference::{self, Overlay};
 use super::source::Source;
-use super::{fields, hedge, known, retries, router, settings, strategy, timeouts};
+use super::{fields, hedge, known, retries, router, settings, strategy, streams, timeouts};
 use crate::lexicon::{DeploymentIx, Secret};
 use crate::provider::{Environment, Misfit, Spec};
 use crate::registry::Price;
@@ -96,6 +96,8 @@ fn document<D>(
         strategy::choose(&router, &pillion, &parts.entries);
     parts.router.hedge = hedge::read(&pillion);
     parts.router.group_hedges = hedge::of_groups(&pillion, &parts.router.hedge, &groups);
+    parts.router.streams = streams::read(&pillion);
+    parts.router.group_streams = streams::of_groups(&pillion, &parts.router.streams);
     parts.router.timeouts = timeouts::read(&pillion);
     parts.router.retries = retries::read(&pillion);
     router::check_names(&parts.router, &groups, &router);

@@ -23,7 +23,7 @@ static HEDGE: Section = Section(&[
     ("stream_upstream", Acted),
 ]);
 
-static GROUP: Section = Section(&[("hedge", Acted)]);
+static GROUP: Section = Section(&[("hedge", Acted), ("streams", Acted)]);
 
 /// `pillion.hedge`.
 pub(super) fn read(pillion: &Cursor<'_>) -> Settings {

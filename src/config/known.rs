@@ -659,6 +659,7 @@ pub(super) static PILLION: Section = Section(&[
     ("routing", Acted),
     ("shutdown", Acted),
     ("state_dir", Acted),
+    ("streams", Acted),
     ("timeouts", Acted),
 ]);
 

@@ -48,6 +48,7 @@ pub mod settings;
 pub mod snapshot;
 mod source;
 mod strategy;
+mod streams;
 mod timeouts;
 pub mod watch;
 

@@ -16,6 +16,7 @@ use crate::routing::attempts::patience::Limit;
 use crate::routing::cooldown::{Rule, breaker};
 use crate::routing::hedge;
 use crate::routing::strategy::{LowestLatency, Usage};
+use crate::routing::streams::{Recovery, Window};
 use crate::routing::{Budget, Income, Rates, RouteTable};
 
 fn environment(name: &str) -> Option<String> {
@@ -704,6 +705,34 @@ fn extra_tries_have_a_budget() {
 }
 
 #[test]
+fn recovery_of_streams_is_set_for_all_and_for_one_group() {
+    let parts = clean(&settings(
+        "pillion",
+        "streams: {recovery: hold, hold_tokens: 8, hold_time: 200ms}, groups: {a: {streams: {hold_tokens: 4}}}",
+    ));
+    let of = |tokens| Some(Window { tokens, time: Duration::from_millis(200) });
+    assert_eq!(parts.router.streams.held(), of(8));
+    assert_eq!(parts.router.group_streams["a"].held(), of(4));
+    let restart = clean(&settings("pillion", "streams: {recovery: restart}"));
+    assert_eq!(restart.router.streams.recovery, Recovery::Restart);
+    assert_eq!(restart.router.streams.held(), None);
+    let goes_on = clean(&settings("pillion", "streams: {recovery: continue}"));
+    assert_eq!(goes_on.router.streams.recovery, Recovery::Continue);
+    assert_eq!(clean(&params("")).router.streams.held(), None);
+    let error = |more: &str, path: &str, what: &str| {
+        told(&settings("pillion", more), Severity::Error, Scope::File, path, what);
+    };
+    error("streams: {recovery: later}", "pillion.streams.recovery", Recovery::NAMES);
+    error("streams: {recovery: off}", "pillion.streams.recovery", Recovery::NAMES);
+    error("streams: {hold_tokens: 0}", "pillion.streams.hold_tokens", "1 to 1024");
+    error("streams: {hold_time: 2m}", "pillion.streams.hold_time", "at most a minute");
+    error("streams: {hold_time: 0}", "pillion.streams.hold_time", "at most a minute");
+    error("groups: {a: {streams: {recovery: 3}}}", "pillion.groups.a.streams.recovery", "");
+    let slip = settings("pillion", "streams: {hold_token: 1}");
+    told(&slip, Severity::Error, Scope::Field, "pillion.streams.hold_token", "");
+}
+
+#[test]
 fn wrong_settings_of_hedging_refuse_the_file() {
     let error = |more: &str, path: &str, what: &str| {
         told(&settings("pillion", more), Severity::Error, Scope::File, path, what);
@@ -948,7 +977,7 @@ proptest! {
             "router_settings: {fallbacks: @, default_fallbacks: @, model_group_alias: @, retry_policy: @, timeout: @, routing_strategy: @, routing_strategy_args: @, provider_budget_config: @, optional_pre_call_checks: @}",
             "router_settings: {fallbacks: [@], model_group_alias: {a: @}, model_group_retry_policy: {a: @}, optional_pre_call_checks: [@], provider_budget_config: {openai: {budget_limit: @, time_period: @}}, routing_strategy: latency-based-routing, routing_strategy_args: {ttl: @, max_latency_list_size: @, ttft_percentile: @}}",
             "pillion: {listen: @, limits: @, log: {level: @, format: @}, shutdown: {drain_timeout: @}, cooldown: {base: @, max: @, failures: @, jitter: @, rule: @}}",
-            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @, stream_upstream: @}, groups: {a: {hedge: @}, b: @}, timeouts: {total: @, ttft: @, stall: @}, routing: {strategy: @}}",
+            "pillion: {hedge: {mode: @, percentile: @, delay: @, budget: @, max_copies: @, across: @, holdout: @, stream_upstream: @}, streams: {recovery: @, hold_tokens: @, hold_time: @}, groups: {a: {hedge: @, streams: @}, b: @}, timeouts: {total: @, ttft: @, stall: @}, routing: {strategy: @}}",
             "credential_list: @\nenvironment_variables: @\ngeneral_settings: {master_key: @, max_request_size_mb: @}\nlitellm_settings: @\ninclude: @",
         ];
         compiled(&places[place].replace('@', &value));

@@ -2,6 +2,7 @@
 //!
 //! Pure. Reads what a gateway must know and leaves the rest of the body unread.
 
+mod continuable;
 pub mod decode;
 mod repeatable;
 pub mod wishes;
@@ -13,6 +14,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::protocol::{Dialect, Endpoint};
 
+pub use continuable::is_continuable;
 pub use decode::{BadCall, decode};
 pub use repeatable::{is_repeatable, is_repeatable_after_failure};
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 
+use super::again::{Again, Behind};
 use super::buffered::Hold;
 use super::head::Path;
 use super::lessons;
@@ -23,6 +24,7 @@ use crate::protocol::watch::{Sign, Watch, says_nothing};
 use crate::protocol::{Call, Dialect, Edits, Endpoint, Fault, Fields, RopeBody, Translator};
 use crate::provider::{self, Deployment, Outgoing};
 use crate::routing::cooldown::breaker::{Ticket, is_credential};
+use crate::routing::streams::Window;
 use crate::routing::{Kind, Launch, Patience, Shape, table::fill};
 use crate::stats::{Failed, InFlight, Row, Seat, Trial};
 use crate::upstream::Answer;
@@ -58,8 +60,12 @@ pub(super) struct Stream {
     pub endpoint: Endpoint,
     /// How long it is waited for.
     pub patience: Patience,
+    /// How much of it is still to be kept back.
+    pub window: Option<Window>,
     pub served: Served,
     pub path: Path,
+    /// How it is asked for once more if it breaks off.
+    pub again: Option<Box<Again>>,
 }
 
 /// Who serves an answer, and under which name the client knows the model.
@@ -144,24 +150,32 @@ const LONGEST_ERROR: u64 = 1024 * 1024;
 /// What all tries of a request share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job<'a> {
-    pub gateway: &'a Gateway,
+    pub gateway: &'a Arc<Gateway>,
     pub live: &'a Arc<Live>,
     pub call: &'a Call,
     /// The same call as a stream, for deployments that can carry it as one.
     pub carried: Option<&'a Call>,
     pub headers: &'a HeaderMap,
+    /// What stream it is to follow.
+    pub behind: Option<Behind<'a>>,
     /// What is known of the call before it is made.
     pub shape: Shape,
 }
 
 impl<'a> Job<'a> {
     pub(super) fn new(
-        gateway: &'a Gateway,
+        gateway: &'a Arc<Gateway>,
         live: &'a Arc<Live>,
         call: &'a Call,
         headers: &'a HeaderMap,
     ) -> Self {
-        Self { gateway, live, call, carried: None, headers, shape: shape(call, live) }
+        let shape = shape(call, live);
+        Self { gateway, live, call, carried: None, headers, behind: None, shape }
+    }
+
+    /// The same behind a stream that has broken off.
+    pub(super) fn behind(self, behind: Behind<'a>) -> Self {
+        Self { behind: Some(behind), ..self }
     }
 
     /// The same for another call of the same request.
@@ -229,8 +243,8 @@ impl Job<'_> {
             return Finished { result: mock::answer(text, self.call, asked, served), end: None };
         }
         let Self { gateway, live, call, .. } = self;
-        let talk =
-            Talk { gateway, live, deployment, stream: call.stream, patience: launch.patience };
+        let (patience, window) = (launch.patience, launch.group.streams.held());
+        let talk = Talk { gateway, live, deployment, stream: call.stream, patience, window };
         let awaited = if call.stream { "no first token" } else { "no answer" };
         let mut result = tokio::time::timeout(launch.patience.answer, talk.hold(outgoing, served))
             .await
@@ -322,6 +336,11 @@ impl Job<'_> {
             deployment.adapter.request(&changed, deployment, &model)
         };
         let mut outgoing = said.map_err(|unsayable| Refusal::unsaid(&unsayable))?;
+        if let Some(prefill) = self.behind.and_then(|behind| behind.prefill) {
+            let body = deployment.with_prefill(&outgoing.body, prefill);
+            let why = "the answer cannot be written on";
+            outgoing.body = body.ok_or_else(|| Refusal::ours(Class::BadRequest, 400, why))?;
+        }
         // One look at the few headers there are is cheaper than a search for each wanted name.
         for (name, value) in self.headers {
             if PROTOCOL_HEADERS.contains(&name.as_str()) {
@@ -371,7 +390,8 @@ pub(super) fn over(
     end: TryEnd,
 ) -> Option<Try> {
     let id = live.deployment(at)?.id.clone();
-    Some(Try { deployment: at, id, end, took: now.saturating_duration_since(since) })
+    let took = now.saturating_duration_since(since);
+    Some(Try { deployment: at, id, end, took, beside: None })
 }
 
 pub(super) fn too_late(what: &str, limit: Duration) -> Box<Refusal> {
@@ -394,6 +414,7 @@ struct Talk<'a> {
     deployment: &'a Deployment,
     stream: bool,
     patience: Patience,
+    window: Option<Window>,
 }
 
 impl Talk<'_> {
@@ -424,9 +445,16 @@ impl Talk<'_> {
             return Err(Refusal::ours(Class::BadGateway, 502, why));
         }
         if self.stream && is_event_stream(&headers) {
-            let patience = self.patience;
-            let parts =
-                opening::Opening { headers, translator, usage_is_ours, patience, served, endpoint };
+            let Self { patience, window, .. } = self;
+            let parts = opening::Opening {
+                headers,
+                translator,
+                usage_is_ours,
+                patience,
+                served,
+                endpoint,
+                window,
+            };
             return opening::open(parts, body, self.deployment).await;
         }
         let (body, hold) = self.whole_body(body).await?;

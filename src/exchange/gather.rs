@@ -58,10 +58,7 @@ pub(super) fn as_stream(job: Job<'_>, target: &Resolved) -> Option<Call> {
 pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> Finished {
     let job = job.at(launch.member.deployment);
     let left = launch.patience.whole.saturating_sub(super::since(stream.served.since));
-    let progress = Progress::new(stream.patience.stall, time::now());
-    let hold = job.gateway.buffered.hold(job.live.limits.max_buffered_in_all());
-    let mut gathering =
-        Gathering { live: job.live, stream: Some(Box::new(stream)), progress, hold };
+    let mut gathering = Gathering::of(job, stream);
     let read = tokio::time::timeout(left, gathering.read()).await;
     let body = read.unwrap_or_else(|_| Err(attempt::too_late("no answer", launch.patience.whole)));
     let whole = body.and_then(|body| gathering.whole(body, job));
@@ -82,16 +79,23 @@ pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> 
 }
 
 /// A stream that is being read. Dropped before its end it charges what was used.
-struct Gathering<'a> {
-    live: &'a Live,
+pub(super) struct Gathering<'a> {
+    pub live: &'a Live,
     /// `None` when it is over.
-    stream: Option<Box<Stream>>,
+    pub stream: Option<Box<Stream>>,
     progress: Progress,
     /// The memory its answer takes.
     hold: Hold,
 }
 
-impl Gathering<'_> {
+impl<'a> Gathering<'a> {
+    pub(super) fn of(job: Job<'a>, stream: Stream) -> Self {
+        let live = job.live;
+        let progress = Progress::new(stream.patience.stall, time::now());
+        let hold = job.gateway.buffered.hold(live.limits.max_buffered_in_all());
+        Self { live, stream: Some(Box::new(stream)), progress, hold }
+    }
+
     /// The answer, put together.
     async fn read(&mut self) -> Result<Bytes, Box<Refusal>> {
         let gone = || cut("its deployment is gone");
@@ -155,7 +159,7 @@ impl Gathering<'_> {
     }
 
     /// Counts a failure of the deployment, and what was used for nothing.
-    fn fail(
+    pub(super) fn fail(
         &mut self,
         job: Job<'_>,
         launch: &Launch<'_>,
@@ -229,7 +233,7 @@ impl Drop for Gathering<'_> {
 /// by then, and the client waits.
 const GRACE: Duration = Duration::from_millis(5);
 
-fn cut(why: &str) -> Box<Refusal> {
+pub(super) fn cut(why: &str) -> Box<Refusal> {
     Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run()
 }
 

@@ -6,10 +6,10 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
 use super::attempt::{Refusal, Served};
+use super::body::Body;
 use super::head::{self, Path};
 use super::live::Live;
 use super::race::Won;
-use super::relay::Body;
 use super::used::Used;
 use crate::account::{End, Ledger};
 use crate::lexicon::Class;

@@ -5,13 +5,16 @@
 //! for it. Holds no policy: who is asked and when is [`crate::routing`]'s, what is said to a
 //! provider is [`crate::provider`]'s.
 
+mod again;
 mod attempt;
+mod body;
 mod buffered;
 pub mod explain;
 mod fan;
 mod gather;
 mod head;
 mod hedging;
+mod hold;
 mod lessons;
 mod live;
 mod mock;
@@ -47,8 +50,8 @@ use crate::lexicon::time;
 use crate::protocol::{Call, Dialect, Endpoint};
 use crate::upstream::Client;
 
+pub use body::Body;
 pub use live::{Limits, Live};
-pub use relay::Body;
 
 use attempt::Job;
 use buffered::{Buffered, Hold, NoRoom};
@@ -117,7 +120,7 @@ impl Gateway {
 
     /// From the head of a request to the beginning of its answer.
     async fn converse(
-        &self,
+        self: &Arc<Self>,
         live: &Arc<Live>,
         head: &request::Parts,
         body: Incoming,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
+use super::body::Body;
 use super::head;
-use super::relay::Body;
 use crate::account::{End, Ledger};
 use crate::protocol::Dialect;
 use crate::routing::RouteTable;

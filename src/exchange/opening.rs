@@ -13,6 +13,7 @@ use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Endpoint, Translator};
 use crate::provider::{self, Deployment};
 use crate::routing::Patience;
+use crate::routing::streams::Window;
 use crate::upstream::Answer;
 
 /// What a stream that is being opened carries along.
@@ -23,6 +24,7 @@ pub(super) struct Opening {
     pub patience: Patience,
     pub served: Served,
     pub endpoint: Endpoint,
+    pub window: Option<Window>,
 }
 
 /// Reads a stream up to its first event with content.
@@ -72,8 +74,10 @@ pub(super) async fn open(
                         usage_is_ours: parts.usage_is_ours,
                         endpoint: parts.endpoint,
                         patience: parts.patience,
+                        window: parts.window,
                         served: parts.served,
                         path: Path::default(),
+                        again: None,
                     })));
                 }
                 Sign::Life | Sign::Usage => {
@@ -116,7 +120,7 @@ fn said_without_events(
 /// How much is kept of a stream before its first content: pings of many minutes, and an opening
 /// event that repeats a long request.
 const MOST_HELD: usize = 4096;
-const MOST_HELD_BYTES: usize = MAX_EVENT_BYTES;
+pub(super) const MOST_HELD_BYTES: usize = MAX_EVENT_BYTES;
 
 fn empty() -> Box<Refusal> {
     Refusal::ours(Class::BadGateway, 502, "the provider's stream ended before any content")

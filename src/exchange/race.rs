@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use super::again::Again;
 use super::attempt::{self, Job, Refusal, RefusalBody};
 use super::head::Path;
 use super::live::Live;
@@ -75,14 +76,17 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
             Action::Wait(until) => {
                 let Some((launch, result)) = tries.next(until).await else { continue };
                 match result {
-                    Ok(Won::Stream(stream)) if !call.stream => {
+                    Ok(Won::Stream(stream)) if !call.stream || stream.window.is_some() => {
                         attempts.choose(launch.id);
-                        tries.gather(launch, *stream);
+                        tries.read_on(launch, *stream);
                     }
                     Ok(mut won) => {
                         tries.end_rest();
                         tries.note_hedge(attempts.hedged(), Some(&launch));
                         won.path().failed = lost.failed;
+                        if let Won::Stream(stream) = &mut won {
+                            stream.again = Again::of(job, &launch);
+                        }
                         return Ok(won);
                     }
                     Err(refusal) => {
@@ -164,6 +168,8 @@ fn ask<'a>(job: Job<'a>, target: &'a Resolved, opened: Instant) -> Ask<'a> {
             .map(|total| opened + total),
         queue_timeout: if may_queue { limits.queue_timeout } else { Duration::ZERO },
         is_carried: job.carried.is_some(),
+        avoid: job.behind.map(|behind| behind.after),
+        exclude: job.behind.map_or(&[], |behind| behind.exclude),
     }
 }
 

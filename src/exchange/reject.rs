@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::body::Body;
 use super::head::{self, Path};
 use super::live::{Limits, Live};
 use super::queue::Waiting;
-use super::relay::Body;
 use crate::account::{End, Ledger, Shed};
 use crate::admit::Denied;
 use crate::endpoint::{BadCall, NoRoute};

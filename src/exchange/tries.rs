@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::attempt::{Finished, Job, Refusal, Stream, over};
 use super::race::Won;
-use super::{gather, lessons};
+use super::{gather, hold, lessons};
 use crate::account::{Ledger, Record, TryEnd, Wasted};
 use crate::lexicon::{DeploymentIx, HedgeMode, time};
 use crate::routing::table::fill;
@@ -98,11 +98,16 @@ impl<'a> Tries<'a> {
     }
 
     /// Goes on with a try whose answer has begun to come; all others have lost.
-    pub(super) fn gather(&mut self, launch: Launch<'a>, stream: Stream) {
+    pub(super) fn read_on(&mut self, launch: Launch<'a>, stream: Stream) {
         self.end_rest();
         let since = stream.served.since;
         self.since.get_or_insert(time::now());
-        let future = Box::pin(gather::gather(self.job, launch.clone(), stream));
+        let job = self.job;
+        let future: Calling<'a> = if job.call.stream {
+            Box::pin(hold::hold(job, launch.clone(), stream))
+        } else {
+            Box::pin(gather::gather(job, launch.clone(), stream))
+        };
         self.running.push(Running { launch, since, waits: None, future });
     }
 
@@ -131,6 +136,7 @@ impl<'a> Tries<'a> {
         };
         let (over, now) = (self.running.remove(at), time::now());
         self.note_end(&over, finished.end, now);
+        self.note_cut(&over, &finished.result);
         if let Ok(won) = &finished.result {
             self.teach_worth(&over, now);
             self.note_winner(&over, won, now);
@@ -177,6 +183,18 @@ impl<'a> Tries<'a> {
     /// Notes whether a failed try was not followed by another in its group for want of budget.
     pub(super) fn note_unpaid(&mut self, unpaid: bool) {
         self.notes.record.unpaid = unpaid;
+    }
+
+    /// Notes a break that no client has seen, because the beginning of the stream was kept back.
+    fn note_cut(&mut self, over: &Running<'a>, result: &Result<Won, Box<Refusal>>) {
+        let record = &mut *self.notes.record;
+        match result {
+            Err(_) if self.job.call.stream && over.waits.is_none() => {
+                record.recovery = Some("failed");
+            }
+            Ok(_) if record.recovery.is_some() => record.recovery = Some("unseen"),
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// Notes that a late try would have been hedged, had hedging not only been observed.

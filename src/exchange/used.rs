@@ -138,6 +138,11 @@ impl Used {
         Self::of(usage, live.price(at))
     }
 
+    /// The same as what was used for nothing.
+    pub(super) fn as_wasted(&self) -> Wasted {
+        Wasted { tokens: self.tokens(), cost: self.cost }
+    }
+
     /// All tokens.
     pub(super) fn tokens(&self) -> Tokens {
         self.usage.map_or(0, |usage| usage.prompt.saturating_add(usage.completion))

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use http::Response;
 
 use super::attempt::Whole;
+use super::body::Body;
 use super::head;
 use super::live::Live;
 use super::names_model;
 use super::reject::{self, Rejection};
-use super::relay::Body;
 use crate::account::{End, Ledger};
 use crate::protocol::{Edits, Endpoint};
 

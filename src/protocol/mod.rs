@@ -11,6 +11,7 @@ pub mod name;
 pub mod openai;
 pub mod rope;
 mod scan;
+pub mod seam;
 pub mod sse;
 pub mod turn;
 pub mod usage;

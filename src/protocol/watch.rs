@@ -32,7 +32,7 @@ pub enum Sign {
 }
 
 /// Follows one stream. See the [module](self).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watch {
     endpoint: Endpoint,
     /// What the provider says was used, so far.

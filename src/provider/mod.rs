@@ -12,6 +12,7 @@ mod drops;
 pub mod fault;
 #[cfg(test)]
 mod fixture;
+mod prefill;
 mod reasoning;
 pub mod retry_after;
 pub mod vendor;
@@ -27,6 +28,7 @@ use crate::lexicon::{Failure, Secret};
 use crate::protocol::{Call, Dialect, Endpoint, Rope, Translator};
 
 pub use build::{build, infer};
+pub use prefill::Prefill;
 pub use vendor::{Vendor, runs_to_end};
 
 /// One `model_list` entry, ready to be called.

@@ -15,6 +15,7 @@ pub mod latency;
 pub mod limit;
 pub mod pick;
 pub mod strategy;
+pub mod streams;
 pub mod table;
 pub mod view;
 

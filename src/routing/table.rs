@@ -8,9 +8,9 @@ use super::attempts::patience::Timeouts;
 use super::attempts::retry::Income;
 use super::budget::Budget;
 use super::cooldown::{Rule, breaker};
-use super::hedge;
 use super::strategy::Strategy;
 use super::view::Vitals;
+use super::{hedge, streams};
 use crate::lexicon::{CooldownState, DeploymentIx, GroupIx, PicoUsd, Substitute, Tokens};
 
 /// What routing may know about one deployment from the configuration.
@@ -172,6 +172,10 @@ pub struct Settings {
     pub hedge: hedge::Settings,
     /// `pillion.groups.NAME.hedge`, with what it leaves out from `pillion.hedge`.
     pub group_hedges: BTreeMap<Box<str>, hedge::Settings>,
+    /// `pillion.streams`.
+    pub streams: streams::Settings,
+    /// `pillion.groups.NAME.streams`, with what it leaves out from `pillion.streams`.
+    pub group_streams: BTreeMap<Box<str>, streams::Settings>,
     /// `pillion.timeouts`.
     pub timeouts: Timeouts,
     /// `pillion.retries`.
@@ -238,6 +242,8 @@ impl Default for Settings {
             provider_budgets: BTreeMap::new(),
             hedge: hedge::Settings::default(),
             group_hedges: BTreeMap::new(),
+            streams: streams::Settings::default(),
+            group_streams: BTreeMap::new(),
             timeouts: Timeouts::default(),
             retries: Income::default(),
         }
@@ -267,6 +273,8 @@ pub struct Group {
     pub strategy: Strategy,
     /// When a second try is made for one that is late.
     pub hedge: hedge::Settings,
+    /// What becomes of a stream that breaks off.
+    pub streams: streams::Settings,
     /// Whether the name is a pattern.
     pub wildcard: bool,
     /// Who decides about cooldowns of its deployments.
@@ -432,6 +440,7 @@ impl RouteTable {
                 .cloned(),
             strategy: *settings.group_strategies.get(name).unwrap_or(&settings.strategy),
             hedge: settings.group_hedges.get(name).unwrap_or(&settings.hedge).clone(),
+            streams: settings.group_streams.get(name).unwrap_or(&settings.streams).clone(),
             wildcard: name.contains('*'),
             cooldown: Rule::default(),
         });

@@ -24,7 +24,10 @@ pub(super) fn stream() -> Record {
         class: Some(Class::RateLimit),
         tries: 2,
         attempts: smallvec![
-            tried("west", TryEnd::Failed { class: Class::RateLimit, cooled: true }),
+            Try {
+                beside: Some(Wasted { tokens: 50, cost: Some(PicoUsd(2_000_000)) }),
+                ..tried("west", TryEnd::Failed { class: Class::RateLimit, cooled: true })
+            },
             tried("west", TryEnd::Lost(Wasted { tokens: 100, cost: Some(PicoUsd(3_000_000)) })),
             tried("east", TryEnd::Answered)
         ],
@@ -33,6 +36,7 @@ pub(super) fn stream() -> Record {
         hedge: Some("won"),
         queued: Some(Duration::from_millis(30)),
         shed: Some(Shed::QueueTimeout),
+        recovery: Some("restarted"),
         first_token: Some(Duration::from_micros(210_500)),
         upstream: Duration::from_millis(1400),
         duration: Duration::from_micros(1_500_042),
@@ -62,5 +66,5 @@ pub(super) fn refused() -> Record {
 
 fn tried(id: &str, end: TryEnd) -> Try {
     let took = Duration::from_millis(700);
-    Try { deployment: DeploymentIx(0), id: id.into(), end, took }
+    Try { deployment: DeploymentIx(0), id: id.into(), end, took, beside: None }
 }

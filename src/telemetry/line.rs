@@ -51,6 +51,11 @@ pub(super) fn append(out: &mut Vec<u8>, record: &Record, now: Duration) {
         money(out, "hedge_cost_usd", cost);
     }
     word(out, "shed", record.shed.map(Shed::as_str));
+    word(out, "recovery", record.recovery);
+    let beside = record.attempts.iter().filter_map(|tried| tried.beside?.cost);
+    if let Some(cost) = beside.reduce(|sum, cost| PicoUsd(sum.0.saturating_add(cost.0))) {
+        money(out, "recovery_cost_usd", cost);
+    }
     word(out, "error.type", record.class.map(crate::lexicon::Class::as_str));
     out.extend_from_slice(b"}\n");
 }
@@ -257,7 +262,7 @@ mod tests {
                 "estimated": false,
                 "cost_usd": 0.000_012_5,
                 "hedge": "won", "hedge_cost_usd": 3e-6, "shed": "queue_timeout",
-                "error.type": "rate_limit",
+                "recovery": "restarted", "recovery_cost_usd": 2e-6, "error.type": "rate_limit",
             })
         );
     }

@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use super::Running;
 use super::table::{self, BUCKETS, Kind, Row, TABLE};
-use crate::account::{End, Record, TryEnd};
+use crate::account::{End, Record, Try, TryEnd};
 use crate::lexicon::{Class, CooldownState, PicoUsd};
 use crate::protocol::{Endpoint, Usage};
 
@@ -78,7 +78,7 @@ impl Meters {
         }
         for tried in &record.attempts {
             let of = handles.deployment(Some(&tried.id), &self.maker);
-            of.tried(tried.end, &self.maker);
+            of.tried(tried, &self.maker);
         }
         if record.first_token.is_none() && record.usage.is_none() && record.cost.is_none() {
             return;
@@ -294,6 +294,9 @@ impl OfGroup {
             let make = || maker.histogram(&table::QUEUE_WAIT, &[&self.name]);
             self.queue_wait.get_or_init(make).record(queued);
         }
+        if let Some(outcome) = record.recovery {
+            maker.counter(&table::RECOVERIES, &[&self.name, outcome]).increment(1);
+        }
         let word = record.endpoint.map_or("other", Endpoint::as_str);
         let at = record.endpoint.map_or(Endpoint::ALL.len(), Endpoint::at);
         let Some(endpoint) = self.endpoints.get(at) else { return };
@@ -362,6 +365,8 @@ struct OfDeployment {
     cost_shown: Gauge,
     hedge_cost: AtomicU64,
     hedge_cost_shown: Gauge,
+    recovery_cost: AtomicU64,
+    recovery_cost_shown: Gauge,
 }
 
 /// How many classes of failures there are; the last variant's position tells.
@@ -393,10 +398,20 @@ impl OfDeployment {
             cost_shown: maker.gauge(&table::COST, &[id, group]),
             hedge_cost: AtomicU64::new(0),
             hedge_cost_shown: maker.gauge(&table::HEDGE_COST, &[id, group]),
+            recovery_cost: AtomicU64::new(0),
+            recovery_cost_shown: maker.gauge(&table::RECOVERY_COST, &[id, group]),
         }
     }
 
-    fn tried(&self, end: TryEnd, maker: &Maker) {
+    fn tried(&self, tried: &Try, maker: &Maker) {
+        let end = tried.end;
+        if let Some(beside) = tried.beside {
+            let tokens = maker.counter(&table::RECOVERY_TOKENS, &[&self.id, &self.group]);
+            tokens.increment(beside.tokens);
+            if let Some(cost) = beside.cost {
+                self.recovery_cost.fetch_add(cost.0, Ordering::Relaxed);
+            }
+        }
         let make = |row| maker.counter(row, &[&self.id, end.as_str()]);
         match end {
             TryEnd::Abandoned => make(&table::TRIES).increment(1),
@@ -432,9 +447,11 @@ impl OfDeployment {
     }
 
     fn show_cost(&self) {
-        for (cost, shown) in
-            [(&self.cost, &self.cost_shown), (&self.hedge_cost, &self.hedge_cost_shown)]
-        {
+        for (cost, shown) in [
+            (&self.cost, &self.cost_shown),
+            (&self.hedge_cost, &self.hedge_cost_shown),
+            (&self.recovery_cost, &self.recovery_cost_shown),
+        ] {
             shown.set(PicoUsd(cost.load(Ordering::Relaxed)).as_usd());
         }
     }

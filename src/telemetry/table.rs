@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 43] = [
+pub const TABLE: [&Row; 46] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -85,6 +85,9 @@ pub const TABLE: [&Row; 43] = [
     &HEDGE_EXTRA_TOKENS,
     &HEDGE_EXTRA_COST,
     &HEDGE_PRICE,
+    &RECOVERIES,
+    &RECOVERY_TOKENS,
+    &RECOVERY_COST,
     &COOLDOWNS,
     &IN_COOLDOWN,
     &COOLDOWN_STATE,
@@ -182,7 +185,7 @@ pub(super) const TRIES: Row = Row::new(
     "pillion_tries_total",
     Kind::Counter,
     &["deployment", "outcome"],
-    "Calls to a deployment that are over, by success, the class of the failure, lost where another try of the request was first, or abandoned where the client went away.",
+    "Calls to a deployment that are over, by success, the class of the failure, lost where another try of the request was first or had said something else, or abandoned where the client went away.",
 );
 
 pub(super) const TRIES_IN_FLIGHT: Row = Row::new(
@@ -274,6 +277,27 @@ pub(super) const HEDGE_PRICE: Row = Row::new(
     Kind::Gauge,
     &["model_group", "stream", "hedges"],
     "What a second costs that is saved, in US dollars; absent where none is or a price is not known.",
+);
+
+pub(super) const RECOVERIES: Row = Row::new(
+    "pillion_stream_recoveries_total",
+    Kind::Counter,
+    &["model_group", "outcome"],
+    "Streams that broke off where pillion.streams.recovery is set, by what became of them: unseen (in the window that was held, and another try answered), restarted (a second stream went on behind the first), continued (it was asked to write on), differed (it did not begin as the first), failed, or ineligible (more than text was sent).",
+);
+
+pub(super) const RECOVERY_TOKENS: Row = Row::new(
+    "pillion_recovery_tokens_total",
+    Kind::Counter,
+    &["deployment", "model_group"],
+    "Tokens, mostly estimated, of streams beside the one that a request's record tells of: the one that broke off, or the second that did not go on behind it. Not part of pillion_tokens_total.",
+);
+
+pub(super) const RECOVERY_COST: Row = Row::new(
+    "pillion_recovery_cost_usd_total",
+    Kind::FractionCounter,
+    &["deployment", "model_group"],
+    "What those tokens cost, in US dollars. Not part of pillion_cost_usd_total.",
 );
 
 pub(super) const COOLDOWNS: Row = Row::new(

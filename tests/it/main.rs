@@ -16,6 +16,7 @@ mod pace;
 mod race;
 mod readme;
 mod records;
+mod recovery;
 mod reload;
 mod report;
 mod seeds;

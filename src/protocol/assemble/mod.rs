@@ -78,7 +78,7 @@ impl Assembly {
 }
 
 /// Whether a value says something; some providers fill fields they have nothing for.
-fn says_something(value: &Value) -> bool {
+pub(super) fn says_something(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(_) => true,

@@ -56,6 +56,10 @@ pub struct Ask<'a> {
     pub queue_timeout: Duration,
     /// Whether a try's time is that of a whole answer though it comes as a stream.
     pub is_carried: bool,
+    /// Who is only asked where nobody else can be.
+    pub avoid: Option<DeploymentIx>,
+    /// Who is not asked at all.
+    pub exclude: &'a [DeploymentIx],
 }
 
 impl<'a> Ask<'a> {
@@ -76,6 +80,8 @@ impl<'a> Ask<'a> {
             deadline: None,
             queue_timeout: Duration::ZERO,
             is_carried: false,
+            avoid: None,
+            exclude: &[],
         }
     }
 }
@@ -275,8 +281,8 @@ impl<'a> Attempts<'a> {
             fields: &[],
             retries: 0,
             depth: 0,
-            excluded: SmallVec::new(),
-            avoided: SmallVec::new(),
+            excluded: SmallVec::from_slice(ask.exclude),
+            avoided: ask.avoid.into_iter().collect(),
             last: None,
         };
         Some(Self {

@@ -1,0 +1,50 @@
+//! A stream that fails: what the client hears of it, unless it goes on elsewhere.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Phase, Relay};
+use crate::account::End;
+use crate::lexicon::{Class, Failure};
+use crate::protocol::watch::payload;
+use crate::protocol::{Dialect, Fault};
+
+impl Relay {
+    /// Nothing, or nothing of the answer, has come for so long.
+    pub(super) fn stalled(&mut self, limit: Duration, out: &mut BytesMut) {
+        let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
+        self.fail(Failure::new(Class::Timeout, 408), Fault::new(self.dialect, 408, why), out);
+    }
+
+    /// The provider reports an error in the middle of its stream.
+    pub(super) fn fault(&mut self, event: &[u8], out: &mut BytesMut) {
+        let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
+        let body = match self.live.deployment(self.served.deployment) {
+            Some(deployment) => deployment.without_keys(body),
+            None => body,
+        };
+        let failure = crate::provider::fault::in_good_answer(&body)
+            .unwrap_or(Failure::new(Class::InternalServer, 500));
+        let mut fault = Fault::read(&body);
+        if fault.kind.is_empty() || self.dialect == Dialect::Anthropic {
+            fault.kind = Fault::new(self.dialect, failure.status, "").kind;
+        }
+        self.fail(failure, fault, out);
+    }
+
+    pub(super) fn cut(&mut self, why: &str, out: &mut BytesMut) {
+        let fault = Fault::new(self.dialect, 502, format!("{why}; the answer so far is not whole"));
+        self.fail(Failure::new(Class::Connection, 502), fault, out);
+    }
+
+    pub(super) fn fail(&mut self, failure: Failure, mut fault: Fault, out: &mut BytesMut) {
+        fault.code.get_or_insert_with(|| failure.status.to_string());
+        if self.may_recover(failure, &fault) {
+            return;
+        }
+        out.extend_from_slice(&fault.event(self.dialect));
+        self.phase = Phase::Over;
+        self.close(End::Truncated, Some(failure));
+    }
+}

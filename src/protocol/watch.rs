@@ -4,12 +4,20 @@
 //! until the first content has come, and later only those that carry usage or an error.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::{Endpoint, Fields, Usage, sse};
+
+/// Every event is searched for these: to make a search is as much as to search a short event.
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
+static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"index\""));
+static STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stop_reason\""));
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
 /// What one event means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +113,7 @@ impl Watch {
             self.finished = true;
             return Sign::Done;
         }
-        if memmem::find(data, b"\"error\"").is_some() && has_error(data) {
+        if ERROR.find(data).is_some() && has_error(data) {
             return Sign::Fault;
         }
         let usage_only = self.chunk_usage(data);
@@ -124,12 +132,12 @@ impl Watch {
     /// that have begun, and a chunk that cannot be read ends none.
     fn ends(&mut self, data: &[u8]) -> bool {
         // The first choice needs no look: nothing is whole before one has ended.
-        let names_another = memmem::find_iter(data, b"\"index\"").any(|at| {
+        let names_another = INDEX.find_iter(data).any(|at| {
             let behind = data.get(at + 7..).unwrap_or_default();
             let digit = behind.iter().find(|byte| !matches!(byte, b' ' | b':' | b'\t'));
             matches!(digit, Some(b'1'..=b'9'))
         });
-        if !names_another && !has_reason(data, b"\"finish_reason\"") {
+        if !names_another && !has_reason(data, &FINISH) {
             return false;
         }
         let Ok(chunk) = serde_json::from_slice::<Reasons<'_>>(data) else { return false };
@@ -149,7 +157,7 @@ impl Watch {
 
     /// Keeps the usage of a chunk; says whether there is nothing else in it.
     fn chunk_usage(&mut self, data: &[u8]) -> bool {
-        let named = memmem::find(data, b"\"usage\"");
+        let named = USAGE.find(data);
         let Some(at) = named else { return false };
         let behind = data.get(at + 7..).unwrap_or_default();
         let value = behind.iter().position(|byte| !matches!(byte, b' ' | b':' | b'\t'));
@@ -256,9 +264,9 @@ fn has_error(data: &[u8]) -> bool {
 }
 
 /// Whether the name is followed by a string that is not empty.
-fn has_reason(data: &[u8], name: &[u8]) -> bool {
-    memmem::find_iter(data, name).any(|at| {
-        let behind = data.get(at + name.len()..).unwrap_or_default();
+fn has_reason(data: &[u8], name: &Finder<'_>) -> bool {
+    name.find_iter(data).any(|at| {
+        let behind = data.get(at + name.needle().len()..).unwrap_or_default();
         let mut behind = behind.iter().filter(|byte| !matches!(byte, b' ' | b':' | b'\t'));
         behind.next() == Some(&b'"') && behind.next() != Some(&b'"')
     })
@@ -285,11 +293,10 @@ fn nested_usage(data: &[u8], fields: &Fields) -> Option<Usage> {
 pub fn says_nothing(endpoint: Endpoint, body: &[u8], fields: &Fields) -> bool {
     match endpoint {
         Endpoint::ChatCompletions | Endpoint::Completions => {
-            !has_reason(body, b"\"finish_reason\"") && !chunk_has_content(body)
+            !has_reason(body, &FINISH) && !chunk_has_content(body)
         }
         Endpoint::Messages => {
-            !has_reason(body, b"\"stop_reason\"")
-                && fields.get(body, "content").is_none_or(is_empty_list)
+            !has_reason(body, &STOP) && fields.get(body, "content").is_none_or(is_empty_list)
         }
         Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses => false,
     }

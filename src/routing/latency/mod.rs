@@ -84,7 +84,8 @@ pub struct Model {
     output_tokens: f64,
     output_seconds: f64,
     /// The longest pause of each stream, in seconds; forgets as `hour` does.
-    pauses: Histogram,
+    /// `None` where there were none, as for whole answers.
+    pauses: Option<Box<Histogram>>,
 }
 
 impl Model {
@@ -98,7 +99,7 @@ impl Model {
             lately: Lately::default(),
             output_tokens: 0.0,
             output_seconds: 0.0,
-            pauses: Histogram::default(),
+            pauses: None,
         }
     }
 
@@ -129,7 +130,8 @@ impl Model {
     /// between two of its events.
     pub fn learn_pace(&mut self, tokens: u32, took: Duration, pause: Duration, now: Instant) {
         self.age(now);
-        self.pauses.add(pause.as_secs_f64(), 1.0, Seen::Answered);
+        let pauses = self.pauses.get_or_insert_default();
+        pauses.add(pause.as_secs_f64(), 1.0, Seen::Answered);
         self.output_tokens += f64::from(tokens);
         self.output_seconds += took.as_secs_f64();
     }
@@ -141,8 +143,8 @@ impl Model {
 
     /// The longest pause of all but one of a hundred streams; `None` where fewer than 30 have told.
     pub fn longest_pause(&self) -> Option<Duration> {
-        (self.pauses.total() >= LEAST_PAUSES)
-            .then(|| seconds(Curve::of(&self.pauses).quantile(0.99)))
+        let pauses = self.pauses.as_ref().filter(|it| it.total() >= LEAST_PAUSES)?;
+        Some(seconds(Curve::of(pauses).quantile(0.99)))
     }
 
     /// Adds what another model has learned, as from another sidecar or for the whole group.
@@ -157,7 +159,9 @@ impl Model {
         self.lately.merge(&other.lately);
         self.output_tokens += other.output_tokens;
         self.output_seconds += other.output_seconds;
-        self.pauses.merge(&other.pauses, 1.0);
+        if let Some(pauses) = &other.pauses {
+            self.pauses.get_or_insert_default().merge(pauses, 1.0);
+        }
     }
 
     /// This model as the prior of others, as that of a group for its deployments.
@@ -239,7 +243,9 @@ impl Model {
         self.output_seconds *= line;
         self.recent.scale(halved(elapsed, RECENT_HALF_LIFE));
         self.hour.scale(halved(elapsed, HOUR_HALF_LIFE));
-        self.pauses.scale(halved(elapsed, HOUR_HALF_LIFE));
+        if let Some(pauses) = &mut self.pauses {
+            pauses.scale(halved(elapsed, HOUR_HALF_LIFE));
+        }
         self.lately.age(elapsed);
     }
 

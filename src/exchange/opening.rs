@@ -1,6 +1,6 @@
 //! The beginning of a stream, up to its first event with content.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 
@@ -38,6 +38,8 @@ pub(super) async fn open(
     let mut framer = Framer::new();
     let mut watch = Watch::new(parts.endpoint);
     let mut held = Vec::new();
+    // What is no event; if nothing else comes, it may say why.
+    let mut noise = BytesMut::new();
     let mut room = MOST_HELD_BYTES;
     loop {
         let ended = match body.frame().await {
@@ -61,7 +63,12 @@ pub(super) async fn open(
                 Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
                 Sign::Done => return Err(empty()),
                 Sign::Garbled => return Err(Refusal::ours(Class::BadGateway, 502, GARBLED)),
-                Sign::Noise => parts.served.in_flight.row().skipped(),
+                Sign::Noise => {
+                    parts.served.in_flight.row().skipped();
+                    if noise.len() < LONGEST_NOISE {
+                        noise.extend_from_slice(&event);
+                    }
+                }
                 Sign::Content => {
                     held.push((sign, event));
                     return Ok(Won::Stream(Box::new(Stream {
@@ -91,7 +98,7 @@ pub(super) async fn open(
             }
         }
         if ended {
-            return Err(said_without_events(deployment, parts.headers, &held));
+            return Err(said_without_events(deployment, parts.headers, noise.freeze()));
         }
     }
 }
@@ -101,12 +108,7 @@ pub(super) const GARBLED: &str = "the provider sent an event that cannot be read
 
 /// The failure of a stream that ended without content: the error it holds where that is no event,
 /// as some servers send it under the content type of a stream.
-fn said_without_events(
-    deployment: &Deployment,
-    headers: HeaderMap,
-    held: &[(Sign, Bytes)],
-) -> Box<Refusal> {
-    let body: Bytes = held.iter().map(|(_, event)| &event[..]).collect::<Vec<_>>().concat().into();
+fn said_without_events(deployment: &Deployment, headers: HeaderMap, body: Bytes) -> Box<Refusal> {
     match provider::fault::in_good_answer(&body) {
         None => empty(),
         Some(failure) => {
@@ -116,6 +118,9 @@ fn said_without_events(
         }
     }
 }
+
+/// An error is not longer.
+const LONGEST_NOISE: usize = 64 * 1024;
 
 /// How much is kept of a stream before its first content: pings of many minutes, and an opening
 /// event that repeats a long request.

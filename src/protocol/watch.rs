@@ -78,7 +78,9 @@ impl Watch {
 
     /// Reads one event.
     pub fn event(&mut self, event: &[u8]) -> Sign {
-        let Some(data) = payload(event) else { return Sign::Life };
+        let Some(data) = payload(event) else {
+            return if is_comment(event) { Sign::Life } else { Sign::Noise };
+        };
         if let Some(broken) = self.broken(&data) {
             return broken;
         }
@@ -252,6 +254,14 @@ fn type_at_once(data: &[u8]) -> Option<&[u8]> {
     let rest = data.strip_prefix(b"{\"type\":")?;
     let rest = rest.strip_prefix(b" ").unwrap_or(rest).strip_prefix(b"\"")?;
     rest.get(..memchr::memchr(b'"', rest)?)
+}
+
+/// Whether an event holds comments alone, as keep-alives do. One with a name and no data is half an
+/// event, and SDKs fail on it.
+fn is_comment(event: &[u8]) -> bool {
+    event
+        .split(|byte| matches!(byte, b'\n' | b'\r'))
+        .all(|line| matches!(line.first(), None | Some(b':')))
 }
 
 /// Whether an object has an `error` that is something.
@@ -577,6 +587,10 @@ mod tests {
     fn comments_and_named_events_are_told_apart_from_data() {
         let mut watch = Watch::new(Endpoint::ChatCompletions);
         assert_eq!(watch.event(b": keep-alive\n\n"), Sign::Life);
+        assert_eq!(watch.event(b": one\r\n: two\r\n\r\n"), Sign::Life);
+        for half in ["event: x\n\n", "event: x", "retry: 3\n\n", ": c\nid: 7\n\n"] {
+            assert_eq!(watch.event(half.as_bytes()), Sign::Noise, "{half}");
+        }
         let named = b"event: x\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
         assert_eq!(watch.event(named), Sign::Content);
     }

@@ -70,7 +70,8 @@ def test_no_try_starts_after_the_client_left(gateway, lanes):
     """It leaves during the pause before a retry; the pause would end 0.5 to 1.25 s after the failure."""
     bad, spare = lanes(2)
     bad.script(provider.error(500))
-    running = gateway(deployment("gpt", bad), deployment("spare", spare), router={"num_retries": 3, "fallbacks": [{"gpt": ["spare"]}]})
+    running = gateway(deployment("gpt", bad), deployment("spare", spare),
+                      router={"num_retries": 3, "disable_cooldowns": True, "fallbacks": [{"gpt": ["spare"]}]})
     leave(running, {"model": "gpt", "messages": HELLO}, lambda _: bad.wait(lambda lane: lane.seen and lane.last.answered_at))
     # A second call on a fresh deployment outlasts the pause, so that there is something to wait for.
     bad.script(provider.error(500), provider.error(500), provider.chat())

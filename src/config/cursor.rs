@@ -145,6 +145,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// One of the words that are `wanted`.
+    pub(super) fn word<T>(&self, wanted: &str, named: impl Fn(&str) -> Option<T>) -> Option<T> {
+        named(&self.text()?).or_else(|| self.expected(wanted, self.value))
+    }
+
     /// A text that says something; the empty one counts as absent.
     pub(super) fn full_text(&self) -> Option<Box<str>> {
         self.text().filter(|text| !text.trim().is_empty())

@@ -53,7 +53,7 @@ fn over(field: &Cursor<'_>, usual: &Settings) -> Settings {
     let share = |name: &str| portion(&field.get(name));
     let count = |name: &str| field.get(name).count();
     Settings {
-        mode: mode(&field.get("mode")).unwrap_or(usual.mode),
+        mode: field.get("mode").word(Mode::NAMES, Mode::named).unwrap_or(usual.mode),
         after: after(field).unwrap_or(usual.after),
         budget: share("budget").unwrap_or(usual.budget),
         max_prompt_tokens: count("max_prompt_tokens").unwrap_or(usual.max_prompt_tokens),
@@ -63,15 +63,6 @@ fn over(field: &Cursor<'_>, usual: &Settings) -> Settings {
         holdout: share("holdout").unwrap_or(usual.holdout),
         stream_upstream: field.get("stream_upstream").flag().unwrap_or(usual.stream_upstream),
     }
-}
-
-fn mode(field: &Cursor<'_>) -> Option<Mode> {
-    if let Value::Bool(_) = field.value {
-        // What `on` and `off` are to YAML 1.1.
-        return field.expected(Mode::NAMES, field.value);
-    }
-    let name = field.text()?;
-    Mode::named(&name).or_else(|| field.expected(Mode::NAMES, field.value))
 }
 
 /// `percentile` as 95, 0.95 or `p95`, or `delay`; both would contradict each other.
@@ -113,7 +104,5 @@ fn copies(field: &Cursor<'_>) -> Option<u32> {
 }
 
 fn across(field: &Cursor<'_>) -> Option<Across> {
-    let name = field.text()?;
-    let wanted = "one of deployment, provider, region";
-    Across::named(&name).or_else(|| field.expected(wanted, field.value))
+    field.word("one of deployment, provider, region", Across::named)
 }

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::cursor::Cursor;
 use super::fields;
 use super::known::{Section, Standing::Acted};
@@ -34,15 +32,8 @@ fn over(field: &Cursor<'_>, usual: &Settings) -> Settings {
         tokens: tokens(&field.get("hold_tokens")).unwrap_or(usual.window.tokens),
         time: time(&field.get("hold_time")).unwrap_or(usual.window.time),
     };
-    Settings { recovery: recovery(&field.get("recovery")).unwrap_or(usual.recovery), window }
-}
-
-fn recovery(field: &Cursor<'_>) -> Option<Recovery> {
-    if let Value::Bool(_) = field.value {
-        return field.expected(Recovery::NAMES, field.value);
-    }
-    let name = field.text()?;
-    Recovery::named(&name).or_else(|| field.expected(Recovery::NAMES, field.value))
+    let recovery = field.get("recovery").word(Recovery::NAMES, Recovery::named);
+    Settings { recovery: recovery.unwrap_or(usual.recovery), window }
 }
 
 /// What is held stays in memory, and a client sees nothing of it.

@@ -60,6 +60,11 @@ impl Hold {
         }
     }
 
+    /// What it holds, in a hold of its own; nothing is left in this one.
+    pub(super) fn take(&mut self) -> Self {
+        Self { all: self.all.clone(), own: std::mem::take(&mut self.own), most: self.most }
+    }
+
     /// These bytes, held as long as any part of them lives. What was held is corrected to their
     /// length: they are there already.
     pub(super) fn keep(mut self, bytes: Bytes) -> Bytes {

@@ -18,7 +18,7 @@ use super::attempt::{self, Finished, Job, Refusal, RefusalBody, Stream, Whole};
 use super::buffered::{Hold, NoRoom};
 use super::live::Live;
 use super::race::Won;
-use super::silence::Progress;
+use super::silence::{self, Progress};
 use super::used::Used;
 use super::{lessons, opening};
 use crate::account::TryEnd;
@@ -61,7 +61,7 @@ pub(super) async fn gather(job: Job<'_>, launch: Launch<'_>, stream: Stream) -> 
     let mut gathering = Gathering::of(job, stream);
     let read = tokio::time::timeout(left, gathering.read()).await;
     let body = read.unwrap_or_else(|_| Err(attempt::too_late("no answer", launch.patience.whole)));
-    let whole = body.and_then(|body| gathering.whole(body, job));
+    let whole = body.and_then(|body| gathering.whole(body));
     let now = time::now();
     match whole {
         Ok(whole) => {
@@ -137,14 +137,13 @@ impl<'a> Gathering<'a> {
     }
 
     /// The answer as if it had come in one piece.
-    fn whole(&mut self, body: Bytes, job: Job<'_>) -> Result<Box<Whole>, Box<Refusal>> {
+    fn whole(&mut self, body: Bytes) -> Result<Box<Whole>, Box<Refusal>> {
         let fields = Fields::of(&body).map_err(|why| garbled(&Garbled(why.to_string())))?;
         let stream = self.stream.take().ok_or_else(|| cut("it was read before"))?;
         let Stream { headers, translator, endpoint, served, path, .. } = *stream;
         let price = self.live.price(served.deployment);
         let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
-        let next = job.gateway.buffered.hold(0);
-        let hold = std::mem::replace(&mut self.hold, next);
+        let hold = self.hold.take();
         Ok(Box::new(Whole {
             headers,
             body,
@@ -193,8 +192,7 @@ async fn next(
         Poll::Pending => progress.poll(cx).map(Err),
     });
     let frame = frame.await.map_err(|limit| {
-        let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
-        Refusal::ours(Class::Timeout, 408, why).of_one_that_may_have_run()
+        Refusal::ours(Class::Timeout, 408, silence::said(limit)).of_one_that_may_have_run()
     })?;
     progress.now = time::now();
     frame.transpose().map_err(|_| cut("the provider's stream broke off"))
@@ -207,11 +205,23 @@ fn add(
     event: &[u8],
     deployment: &Deployment,
 ) -> Result<Sign, Box<Refusal>> {
+    let sign = read_event(stream, event, deployment)?;
+    if sign != Sign::Noise {
+        assembly.event(event).map_err(|why| garbled(&why))?;
+    }
+    Ok(sign)
+}
+
+/// What an event means that no client has seen yet: one that is an error, or of which something is
+/// lost, fails the try.
+pub(super) fn read_event(
+    stream: &mut Stream,
+    event: &[u8],
+    deployment: &Deployment,
+) -> Result<Sign, Box<Refusal>> {
     let sign = stream.watch.event(event);
     match sign {
-        Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
-            assembly.event(event).map_err(|why| garbled(&why))?;
-        }
+        Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {}
         Sign::Fault => {
             return Err(opening::fault_in_stream(deployment, stream.headers.clone(), event));
         }

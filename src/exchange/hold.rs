@@ -7,7 +7,7 @@
 use http_body_util::BodyExt as _;
 
 use super::attempt::{Finished, Job, Refusal, Stream};
-use super::gather::{Gathering, cut};
+use super::gather::{Gathering, cut, read_event};
 use super::opening::{self, MOST_HELD_BYTES};
 use super::race::Won;
 use crate::lexicon::time;
@@ -47,17 +47,9 @@ impl Gathering<'_> {
             while stream.watch.content_events < tokens {
                 let Some(event) = stream.framer.next() else { break };
                 room = room.saturating_sub(event.len());
-                let sign = stream.watch.event(&event);
-                match sign {
-                    Sign::Fault => {
-                        let headers = stream.headers.clone();
-                        return Err(opening::fault_in_stream(deployment, headers, &event));
-                    }
-                    Sign::Garbled => return Err(cut(opening::GARBLED)),
-                    Sign::Noise => stream.served.in_flight.row().skipped(),
-                    Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
-                        stream.held.push((sign, event));
-                    }
+                let sign = read_event(stream, &event, deployment)?;
+                if sign != Sign::Noise {
+                    stream.held.push((sign, event));
                 }
                 if sign == Sign::Done || room == 0 {
                     return Ok(());

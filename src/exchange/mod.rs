@@ -148,7 +148,8 @@ impl Gateway {
                 let headers = &head.headers;
                 let job = Job::new(self, live, &call, headers);
                 let legs = fan::legs(&call, live)?;
-                let _copies = self.hold_copies(legs.as_deref(), &live.limits)?;
+                let copies = legs.as_deref().map(|legs| self.hold_copies(legs, &live.limits));
+                let _copies = copies.transpose()?;
                 match legs {
                     None => race::race(job, Notes::of(ledger)).await.map(Said::Won),
                     Some(legs) if call.wishes.fastest_response => {
@@ -163,8 +164,8 @@ impl Gateway {
 
 impl Gateway {
     /// The memory of a call's copies for several models, each of which has a body of its own.
-    fn hold_copies(&self, legs: Option<&[Call]>, limits: &Limits) -> Result<Hold, Box<Rejection>> {
-        let copies = legs.unwrap_or_default().iter().map(|leg| leg.body.len() as u64);
+    fn hold_copies(&self, legs: &[Call], limits: &Limits) -> Result<Hold, Box<Rejection>> {
+        let copies = legs.iter().map(|leg| leg.body.len() as u64);
         let mut hold = self.buffered.hold(limits.max_buffered_bytes);
         let no_room = |NoRoom| Rejection::no_room(limits.max_buffered_bytes);
         hold.grow_to(copies.sum()).map_err(no_room)?;

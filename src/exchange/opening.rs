@@ -136,13 +136,18 @@ pub(super) fn fault_in_stream(
     headers: HeaderMap,
     event: &[u8],
 ) -> Box<Refusal> {
+    let (failure, body) = read_fault(Some(deployment), event);
+    let body = RefusalBody::Theirs(body, deployment.adapter.dialect());
+    Box::new(Refusal { failure, headers, body })
+}
+
+/// What an event means that is an error, and its body without our keys.
+pub(super) fn read_fault(deployment: Option<&Deployment>, event: &[u8]) -> (Failure, Bytes) {
     let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
-    let body = deployment.without_keys(body);
-    let failure =
-        provider::fault::in_good_answer(&body).unwrap_or(Failure::new(Class::InternalServer, 500));
-    Box::new(Refusal {
-        failure,
-        headers,
-        body: RefusalBody::Theirs(body, deployment.adapter.dialect()),
-    })
+    let body = match deployment {
+        Some(deployment) => deployment.without_keys(body),
+        None => body,
+    };
+    let failure = provider::fault::in_good_answer(&body);
+    (failure.unwrap_or(Failure::new(Class::InternalServer, 500)), body)
 }

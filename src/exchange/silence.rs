@@ -9,6 +9,11 @@ use tokio::time::Sleep;
 
 use crate::lexicon::time;
 
+/// What is said of a provider that has fallen silent for so long.
+pub(super) fn said(limit: Duration) -> String {
+    format!("the provider fell silent for {} s", limit.as_secs_f64())
+}
+
 /// How the answer gets on: the longest pause between two contents, and a limit on it.
 #[derive(Debug)]
 pub(super) struct Progress {

@@ -2,30 +2,25 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
+use super::super::{opening, silence};
 use super::{Phase, Relay};
 use crate::account::End;
 use crate::lexicon::{Class, Failure};
-use crate::protocol::watch::payload;
 use crate::protocol::{Dialect, Fault};
 
 impl Relay {
     /// Nothing, or nothing of the answer, has come for so long.
     pub(super) fn stalled(&mut self, limit: Duration, out: &mut BytesMut) {
-        let why = format!("the provider fell silent for {} s", limit.as_secs_f64());
-        self.fail(Failure::new(Class::Timeout, 408), Fault::new(self.dialect, 408, why), out);
+        let fault = Fault::new(self.dialect, 408, silence::said(limit));
+        self.fail(Failure::new(Class::Timeout, 408), fault, out);
     }
 
     /// The provider reports an error in the middle of its stream.
     pub(super) fn fault(&mut self, event: &[u8], out: &mut BytesMut) {
-        let body = payload(event).map(|data| Bytes::copy_from_slice(&data)).unwrap_or_default();
-        let body = match self.live.deployment(self.served.deployment) {
-            Some(deployment) => deployment.without_keys(body),
-            None => body,
-        };
-        let failure = crate::provider::fault::in_good_answer(&body)
-            .unwrap_or(Failure::new(Class::InternalServer, 500));
+        let deployment = self.live.deployment(self.served.deployment);
+        let (failure, body) = opening::read_fault(deployment, event);
         let mut fault = Fault::read(&body);
         if fault.kind.is_empty() || self.dialect == Dialect::Anthropic {
             fault.kind = Fault::new(self.dialect, failure.status, "").kind;

@@ -40,7 +40,7 @@ pub struct Patience {
     pub answer: Duration,
     /// How long a stream may send nothing at all later.
     pub silence: Duration,
-    /// How long it may send nothing of the answer.
+    /// How long a stream may send nothing of the answer.
     pub stall: Option<Duration>,
     /// To the end of an answer in one piece, also of one that is carried as a stream.
     pub whole: Duration,
@@ -103,6 +103,9 @@ impl Attempts<'_> {
     }
 
     fn stall(&self, member: &Member, view: &impl View) -> Option<Duration> {
+        if !self.ask.shape.stream {
+            return None;
+        }
         match self.table.settings().timeouts.stall {
             Limit::Fixed(limit) => Some(limit),
             Limit::Learned => {

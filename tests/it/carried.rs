@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::support::script::{Gate, Step, send, serve};
+use crate::support::script::{Gate, Step, send};
 use crate::support::sidecar::{Pillion, Start, deployment};
 use crate::support::upstream::Upstream;
 use crate::support::{chat, now};
@@ -24,13 +24,9 @@ async fn start(router: &str, first: &Upstream, other: &Upstream) -> Pillion {
     Start::with(config("", router, first, other)).ready().await
 }
 
-async fn silent() -> Upstream {
-    Upstream::start(|_| vec![Step::Expect]).await
-}
-
 /// Begins to answer at once and ends when the gate is opened.
 async fn gated(gate: &Gate) -> Upstream {
-    playing(vec![
+    Upstream::playing(vec![
         send(chat::STREAM_HEAD),
         send(chat::delta("one ")),
         Step::Gate(gate.clone()),
@@ -40,21 +36,14 @@ async fn gated(gate: &Gate) -> Upstream {
     .await
 }
 
-async fn playing(steps: Vec<Step>) -> Upstream {
-    Upstream::start(move |_| {
-        let steps = steps.clone();
-        serve(move |_| steps.clone())
-    })
-    .await
-}
-
 fn content(answer: &serde_json::Value) -> &str {
     answer["choices"][0]["message"]["content"].as_str().unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_gets_the_answer_of_a_plain_call() {
-    let (first, other) = (Upstream::answering_after(Duration::ZERO).await, silent().await);
+    let (first, other) =
+        (Upstream::answering_after(Duration::ZERO).await, Upstream::silent().await);
     let sidecar = start("", &first, &other).await;
     let answer = sidecar.ask(chat::plain("gpt")).await;
     assert_eq!(
@@ -88,7 +77,7 @@ async fn the_client_gets_the_answer_of_a_plain_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loser_is_ended_at_the_first_content_of_the_winner() {
     let gate = Gate::shut();
-    let (slow, other) = (silent().await, gated(&gate).await);
+    let (slow, other) = (Upstream::silent().await, gated(&gate).await);
     let sidecar = start("", &slow, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::plain("gpt")).await;
@@ -100,7 +89,7 @@ async fn the_loser_is_ended_at_the_first_content_of_the_winner() {
     let record = &sidecar.recorded(1).await[0];
     assert_eq!((&record["hedge"], &record["deployment"]), (&"won".into(), &"other".into()));
     let metrics = sidecar.metrics().await;
-    assert_eq!(metrics.sum("pillion_hedge_tokens_total", &[("deployment", "slow")]), 0);
+    assert_eq!(metrics.sum("pillion_hedge_tokens_total", &[("deployment", "other")]), 0);
     assert_eq!(metrics.sum("pillion_hedge_tokens_total", &[("deployment", "first")]), chat::INPUT);
     sidecar.rests().await;
     sidecar.stop().await;
@@ -119,7 +108,7 @@ async fn an_answer_that_breaks_off_is_a_failed_try() {
         vec![send(chat::STREAM_HEAD), send(chat::delta("half")), send(chat::event("{broken"))],
     ];
     for steps in broken {
-        let first = playing(steps).await;
+        let first = Upstream::playing(steps).await;
         let other = Upstream::answering_after(Duration::ZERO).await;
         let sidecar = start(", num_retries: 1", &first, &other).await;
         let answer = sidecar.ask(chat::plain("gpt")).await;
@@ -135,7 +124,7 @@ async fn an_answer_that_breaks_off_is_a_failed_try() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_time_of_a_try_is_that_of_the_whole_answer() {
     let gate = Gate::shut();
-    let (first, other) = (gated(&gate).await, silent().await);
+    let (first, other) = (gated(&gate).await, Upstream::silent().await);
     let more = ", timeout: 0.3, stream_timeout: 60";
     let sidecar = start(more, &first, &other).await;
     let answer = sidecar.ask(chat::plain("gpt")).await;
@@ -154,7 +143,7 @@ async fn the_time_to_the_first_content_is_not_that_of_the_whole_answer() {
         send(chat::delta("two")),
         send(chat::ending()),
     ];
-    let (first, other) = (playing(steps).await, silent().await);
+    let (first, other) = (Upstream::playing(steps).await, Upstream::silent().await);
     let text = config("", "", &first, &other)
         .replace("pillion: {", "pillion: {timeouts: {ttft: 0.3, stall: none}, ");
     let sidecar = Start::with(text).ready().await;
@@ -168,7 +157,7 @@ async fn the_time_to_the_first_content_is_not_that_of_the_whole_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_ends_the_rest_of_the_answer() {
     let gate = Gate::shut();
-    let (slow, other) = (silent().await, gated(&gate).await);
+    let (slow, other) = (Upstream::silent().await, gated(&gate).await);
     let sidecar = start("", &slow, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::plain("gpt")).await;
@@ -178,11 +167,8 @@ async fn a_client_that_leaves_ends_the_rest_of_the_answer() {
     assert!(other.closed(0).await.saturating_duration_since(left) < Duration::from_secs(1));
     let record = &sidecar.recorded(1).await[0];
     assert_eq!((&record["end"], &record["tries"]), (&"abandoned".into(), &2.into()), "{record}");
-    let metrics = sidecar.metrics().await;
-    let of = |deployment, outcome| {
-        metrics.sum("pillion_tries_total", &[("deployment", deployment), ("outcome", outcome)])
-    };
-    assert_eq!((of("first", "lost"), of("other", "abandoned")), (1, 1));
+    assert_eq!(sidecar.tries("first", "lost").await, 1);
+    assert_eq!(sidecar.tries("other", "abandoned").await, 1);
     sidecar.rests().await;
     sidecar.stop().await;
 }
@@ -228,8 +214,8 @@ fn message() -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_is_put_together_before_it_is_translated() {
-    let first = playing(vec![send(message())]).await;
-    let other = silent().await;
+    let first = Upstream::playing(vec![send(message())]).await;
+    let other = Upstream::silent().await;
     let text = config("", "", &first, &other).replace("model: openai/", "model: anthropic/");
     let sidecar = Start::with(text).ready().await;
     let answer = sidecar.ask(chat::plain("gpt")).await;

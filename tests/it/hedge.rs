@@ -29,10 +29,6 @@ async fn start(hedge: &str, slow: &Upstream, other: &Upstream) -> Pillion {
     Start::with(config(hedge, slow, other)).ready().await
 }
 
-async fn silent() -> Upstream {
-    Upstream::start(|_| vec![Step::Expect]).await
-}
-
 async fn prompt() -> Upstream {
     Upstream::start(|_| serve(chat::answer)).await
 }
@@ -56,14 +52,9 @@ fn with_header(call: &str, header: &str) -> String {
     call.replacen("\r\n", &format!("\r\n{header}\r\n"), 1)
 }
 
-async fn tries(sidecar: &Pillion, deployment: &str, outcome: &str) -> u64 {
-    let labels = [("deployment", deployment), ("outcome", outcome)];
-    sidecar.metrics().await.sum("pillion_tries_total", &labels)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_answer_wins_and_the_losers_connection_is_closed() {
-    let (slow, other) = (silent().await, prompt().await);
+    let (slow, other) = (Upstream::silent().await, prompt().await);
     let sidecar = start(", budget: 1", &slow, &other).await;
     let mut lags = Vec::new();
     for number in 0..6 {
@@ -87,14 +78,14 @@ async fn the_first_answer_wins_and_the_losers_connection_is_closed() {
     }
     let metrics = sidecar.metrics().await;
     assert_eq!(metrics.sum("pillion_hedges_total", &[("outcome", "won")]), 6);
-    assert_eq!(tries(&sidecar, "slow", "lost").await, 6);
-    assert_eq!(tries(&sidecar, "other", "success").await, 6);
+    assert_eq!(sidecar.tries("slow", "lost").await, 6);
+    assert_eq!(sidecar.tries("other", "success").await, 6);
     sidecar.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_losers_tokens_are_counted_apart_from_the_clients() {
-    let (slow, other) = (silent().await, prompt().await);
+    let (slow, other) = (Upstream::silent().await, prompt().await);
     let sidecar = start(", budget: 1", &slow, &other).await;
     for _ in 0..3 {
         assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 200);
@@ -113,7 +104,7 @@ async fn the_losers_tokens_are_counted_apart_from_the_clients() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_try_may_still_win() {
     let gate = Gate::shut();
-    let (slow, other) = (gated(&gate).await, silent().await);
+    let (slow, other) = (gated(&gate).await, Upstream::silent().await);
     let sidecar = start("", &slow, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::streamed("gpt")).await;
@@ -124,7 +115,7 @@ async fn the_first_try_may_still_win() {
     other.closed(0).await;
     let records = sidecar.recorded(1).await;
     assert_eq!((&records[0]["hedge"], &records[0]["deployment"]), (&"lost".into(), &"slow".into()));
-    assert_eq!(tries(&sidecar, "other", "lost").await, 1);
+    assert_eq!(sidecar.tries("other", "lost").await, 1);
     sidecar.rests().await;
     sidecar.stop().await;
 }
@@ -168,7 +159,7 @@ async fn a_failed_hedge_does_not_end_the_request_and_two_failures_do_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_during_a_hedge_ends_both() {
-    let (slow, other) = (silent().await, silent().await);
+    let (slow, other) = (Upstream::silent().await, Upstream::silent().await);
     let sidecar = start("", &slow, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::streamed("gpt")).await;
@@ -181,14 +172,14 @@ async fn a_client_that_leaves_during_a_hedge_ends_both() {
     sidecar.rests().await;
     let records = sidecar.recorded(1).await;
     assert_eq!((&records[0]["end"], &records[0]["tries"]), (&"abandoned".into(), &2.into()));
-    assert_eq!(tries(&sidecar, "slow", "abandoned").await, 1);
-    assert_eq!(tries(&sidecar, "other", "abandoned").await, 1);
+    assert_eq!(sidecar.tries("slow", "abandoned").await, 1);
+    assert_eq!(sidecar.tries("other", "abandoned").await, 1);
     sidecar.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_deadline_holds_for_both() {
-    let (slow, other) = (silent().await, silent().await);
+    let (slow, other) = (Upstream::silent().await, Upstream::silent().await);
     let sidecar = start("", &slow, &other).await;
     let began = now();
     let call = with_header(&chat::plain("gpt"), "x-pillion-timeout-total: 0.4");
@@ -206,7 +197,7 @@ async fn the_deadline_holds_for_both() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_during_a_hedge_changes_nothing_for_it() {
     let gate = Gate::shut();
-    let (slow, other) = (silent().await, gated(&gate).await);
+    let (slow, other) = (Upstream::silent().await, gated(&gate).await);
     let mut mount = ConfigMap::new(&config("", &slow, &other));
     let sidecar = Start::from_file(mount.file()).ready().await;
     let mut wire = sidecar.wire().await;

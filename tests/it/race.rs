@@ -22,10 +22,6 @@ async fn start(a: &Upstream, b: &Upstream) -> Pillion {
     Start::with(config).ready().await
 }
 
-async fn silent() -> Upstream {
-    Upstream::start(|_| vec![Step::Expect]).await
-}
-
 async fn playing(play: impl Fn(&Request) -> Vec<Step> + Clone + Send + Sync + 'static) -> Upstream {
     Upstream::start(move |_| serve(play.clone())).await
 }
@@ -59,7 +55,7 @@ fn calls(more: &str) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_good_answer_wins_and_the_loser_is_closed() {
-    let (slow, fast) = (silent().await, playing(chat::answer).await);
+    let (slow, fast) = (Upstream::silent().await, playing(chat::answer).await);
     let sidecar = start(&slow, &fast).await;
     for (number, call) in calls(FASTEST).into_iter().enumerate() {
         let answer = sidecar.ask(call).await;
@@ -121,7 +117,7 @@ async fn what_is_left_is_answered_when_nobody_does_better() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_ends_all_of_them() {
-    let (a, b) = (silent().await, silent().await);
+    let (a, b) = (Upstream::silent().await, Upstream::silent().await);
     let sidecar = start(&a, &b).await;
     let mut wire = sidecar.wire().await;
     wire.send(&calls(FASTEST)[1]).await;

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::support::chat;
-use crate::support::script::{Gate, Step, send, serve};
+use crate::support::script::{Gate, Step, send};
 use crate::support::sidecar::{Pillion, Start, deployment};
 use crate::support::upstream::Upstream;
 use crate::support::wire::Answer;
@@ -25,18 +25,6 @@ const HOLD: &str = "recovery: hold, hold_tokens: 3, hold_time: 60s";
 
 async fn start(streams: &str, first: &Upstream, other: &Upstream) -> Pillion {
     Start::with(config(streams, "", first, other)).ready().await
-}
-
-async fn playing(steps: Vec<Step>) -> Upstream {
-    Upstream::start(move |_| {
-        let steps = steps.clone();
-        serve(move |_| steps.clone())
-    })
-    .await
-}
-
-async fn silent() -> Upstream {
-    Upstream::start(|_| vec![Step::Expect]).await
 }
 
 /// A stream of OpenAI's that says these words and then does something else.
@@ -106,11 +94,6 @@ fn errors(answer: &Answer) -> Vec<Value> {
     events(answer).into_iter().filter(|event| event.get("error").is_some()).collect()
 }
 
-async fn tries(sidecar: &Pillion, deployment: &str, outcome: &str) -> u64 {
-    let labels = [("deployment", deployment), ("outcome", outcome)];
-    sidecar.metrics().await.sum("pillion_tries_total", &labels)
-}
-
 async fn recoveries(sidecar: &Pillion, outcome: &str) -> u64 {
     sidecar.metrics().await.sum("pillion_stream_recoveries_total", &[("outcome", outcome)])
 }
@@ -129,8 +112,8 @@ fn breaks() -> Vec<Vec<Step>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_break_in_the_window_is_never_seen() {
     for broken in breaks() {
-        let first = playing(chunks(&["lost ", "too "], broken)).await;
-        let other = playing(whole(&["one ", "two ", "three ", "four"])).await;
+        let first = Upstream::playing(chunks(&["lost ", "too "], broken)).await;
+        let other = Upstream::playing(whole(&["one ", "two ", "three ", "four"])).await;
         let sidecar = start(HOLD, &first, &other).await;
         let answer = sidecar.ask(chat::streamed("gpt")).await;
         assert!(answer.is_done() && errors(&answer).is_empty(), "{answer:?}");
@@ -140,7 +123,7 @@ async fn a_break_in_the_window_is_never_seen() {
         assert_eq!((&record["recovery"], &record["end"]), (&"unseen".into(), &"complete".into()));
         assert_eq!((&record["tries"], &record["deployment"]), (&2.into(), &"other".into()));
         assert_eq!(record["gen_ai.usage.output_tokens"], chat::OUTPUT, "{record}");
-        assert_eq!(tries(&sidecar, "first", "success").await, 0);
+        assert_eq!(sidecar.tries("first", "success").await, 0);
         assert_eq!(recoveries(&sidecar, "unseen").await, 1);
         sidecar.rests().await;
         sidecar.stop().await;
@@ -149,8 +132,8 @@ async fn a_break_in_the_window_is_never_seen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_break_in_the_window_is_never_seen_in_any_dialect() {
-    let first = playing(message(&["lost"], [Step::Close])).await;
-    let other = playing(whole_message(&["one ", "two"])).await;
+    let first = Upstream::playing(message(&["lost"], [Step::Close])).await;
+    let other = Upstream::playing(whole_message(&["one ", "two"])).await;
     let to_anthropic =
         config(HOLD, "", &first, &other).replace("model: openai/", "model: anthropic/");
     let sidecar = Start::with(to_anthropic).ready().await;
@@ -161,8 +144,8 @@ async fn a_break_in_the_window_is_never_seen_in_any_dialect() {
     assert_eq!(answer.body.matches("\"message_start\"").count(), 1, "{answer:?}");
     sidecar.stop().await;
 
-    let first = playing(chunks(&["lost"], [Step::Close])).await;
-    let other = playing(whole(&["one ", "two"])).await;
+    let first = Upstream::playing(chunks(&["lost"], [Step::Close])).await;
+    let other = Upstream::playing(whole(&["one ", "two"])).await;
     let sidecar = start(HOLD, &first, &other).await;
     let answer = sidecar.ask(messages("")).await;
     assert!(errors(&answer).is_empty() && text(&answer) == "one two", "{answer:?}");
@@ -173,8 +156,8 @@ async fn a_break_in_the_window_is_never_seen_in_any_dialect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_break_after_the_window_ends_with_an_error() {
-    let first = playing(chunks(&["a ", "b ", "c"], [Step::Close])).await;
-    let other = silent().await;
+    let first = Upstream::playing(chunks(&["a ", "b ", "c"], [Step::Close])).await;
+    let other = Upstream::silent().await;
     for streams in [HOLD, "recovery: hold, hold_time: 1ms, hold_tokens: 1", "recovery: none", ""] {
         let sidecar = start(streams, &first, &other).await;
         let answer = sidecar.ask(chat::streamed("gpt")).await;
@@ -193,8 +176,8 @@ async fn what_is_held_comes_at_the_end_of_the_window() {
     // By its tokens, with the rest still to come.
     let gate = Gate::shut();
     let rest = [Step::Gate(gate.clone()), send(chat::delta("d")), send(chat::ending())];
-    let first = playing(chunks(&["a ", "b ", "c "], rest)).await;
-    let other = silent().await;
+    let first = Upstream::playing(chunks(&["a ", "b ", "c "], rest)).await;
+    let other = Upstream::silent().await;
     let sidecar = start(HOLD, &first, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::streamed("gpt")).await;
@@ -207,7 +190,7 @@ async fn what_is_held_comes_at_the_end_of_the_window() {
     // By its time, with fewer tokens than it has room for.
     let gate = Gate::shut();
     let rest = [Step::Gate(gate.clone()), send(chat::delta("b")), send(chat::ending())];
-    let first = playing(chunks(&["a "], rest)).await;
+    let first = Upstream::playing(chunks(&["a "], rest)).await;
     let sidecar = start("recovery: hold, hold_time: 50ms", &first, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::streamed("gpt")).await;
@@ -223,8 +206,8 @@ async fn what_is_held_comes_at_the_end_of_the_window() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_leaves_in_the_window_ends_the_call() {
-    let first = playing(chunks(&["a "], [])).await;
-    let other = silent().await;
+    let first = Upstream::playing(chunks(&["a "], [])).await;
+    let other = Upstream::silent().await;
     let sidecar = start(HOLD, &first, &other).await;
     let mut wire = sidecar.wire().await;
     wire.send(chat::streamed("gpt")).await;
@@ -239,8 +222,8 @@ async fn a_client_that_leaves_in_the_window_ends_the_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_group_may_do_otherwise_than_all() {
-    let first = playing(chunks(&["a ", "b"], [Step::Close])).await;
-    let other = playing(whole(&["one"])).await;
+    let first = Upstream::playing(chunks(&["a ", "b"], [Step::Close])).await;
+    let other = Upstream::playing(whole(&["one"])).await;
     let text_of = config(HOLD, "", &first, &other)
         .replace("pillion: {", "pillion: {groups: {gpt: {streams: {recovery: none}}}, ");
     let sidecar = Start::with(text_of).ready().await;
@@ -285,8 +268,8 @@ fn check_whole(answer: &Answer, want: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_answer_goes_on_where_the_first_broke_off() {
     for broken in breaks() {
-        let first = playing(chunks(&["one ", "two "], broken)).await;
-        let other = playing(other_ids(whole(&["one two", " three ", "four"]))).await;
+        let first = Upstream::playing(chunks(&["one ", "two "], broken)).await;
+        let other = Upstream::playing(other_ids(whole(&["one two", " three ", "four"]))).await;
         let sidecar = start(RESTART, &first, &other).await;
         let answer = sidecar.ask(chat::streamed("gpt")).await;
         check_whole(&answer, "one two three four");
@@ -304,8 +287,8 @@ async fn the_same_answer_goes_on_where_the_first_broke_off() {
         assert_eq!(of("pillion_tokens_total", "first"), 0);
         assert!(of("pillion_recovery_tokens_total", "first") > 2);
         assert_eq!(of("pillion_recovery_tokens_total", "other"), 0);
-        assert_eq!(tries(&sidecar, "first", "success").await, 0);
-        assert_eq!(tries(&sidecar, "other", "success").await, 1);
+        assert_eq!(sidecar.tries("first", "success").await, 0);
+        assert_eq!(sidecar.tries("other", "success").await, 1);
         assert_eq!(recoveries(&sidecar, "restarted").await, 1);
         sidecar.rests().await;
         sidecar.stop().await;
@@ -314,8 +297,8 @@ async fn the_same_answer_goes_on_where_the_first_broke_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_answer_goes_on_in_any_dialect() {
-    let first = playing(message(&["one ", "two"], [Step::Close])).await;
-    let other = playing(other_ids(whole_message(&["one", " two", " three"]))).await;
+    let first = Upstream::playing(message(&["one ", "two"], [Step::Close])).await;
+    let other = Upstream::playing(other_ids(whole_message(&["one", " two", " three"]))).await;
     let to_anthropic =
         config(RESTART, "", &first, &other).replace("model: openai/", "model: anthropic/");
     let sidecar = Start::with(to_anthropic).ready().await;
@@ -324,8 +307,8 @@ async fn the_same_answer_goes_on_in_any_dialect() {
     sidecar.rests().await;
     sidecar.stop().await;
 
-    let first = playing(chunks(&["one ", "two"], [Step::Close])).await;
-    let other = playing(other_ids(whole(&["one", " two", " three"]))).await;
+    let first = Upstream::playing(chunks(&["one ", "two"], [Step::Close])).await;
+    let other = Upstream::playing(other_ids(whole(&["one", " two", " three"]))).await;
     let sidecar = start(RESTART, &first, &other).await;
     check_whole(&sidecar.ask(messages("")).await, "one two three");
     sidecar.rests().await;
@@ -334,7 +317,7 @@ async fn the_same_answer_goes_on_in_any_dialect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_of_another_answer_is_told() {
-    let first = playing(chunks(&["one ", "two "], [Step::Close])).await;
+    let first = Upstream::playing(chunks(&["one ", "two "], [Step::Close])).await;
     let refused = vec![send(chat::json(400, "{\"error\":{\"message\":\"no prefill\"}}"))];
     let seconds = [
         (whole(&["one ", "to three"]), "differed"),
@@ -343,7 +326,7 @@ async fn nothing_of_another_answer_is_told() {
         (refused, "failed"),
     ];
     for (steps, outcome) in seconds {
-        let other = playing(steps).await;
+        let other = Upstream::playing(steps).await;
         let sidecar = start(RESTART, &first, &other).await;
         let answer = sidecar.ask(chat::streamed("gpt")).await;
         assert!(!answer.is_done() && text(&answer) == "one two ", "{answer:?}");
@@ -355,7 +338,7 @@ async fn nothing_of_another_answer_is_told() {
         assert_eq!((&record["deployment"], &record["tries"]), (&"first".into(), &2.into()));
         assert_eq!(record["error.type"], "connection");
         assert_eq!(recoveries(&sidecar, outcome).await, 1);
-        assert_eq!(tries(&sidecar, "other", "success").await, 0);
+        assert_eq!(sidecar.tries("other", "success").await, 0);
         sidecar.rests().await;
         sidecar.stop().await;
     }
@@ -363,8 +346,8 @@ async fn nothing_of_another_answer_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_stream_that_breaks_off_is_the_last() {
-    let first = playing(chunks(&["one "], [Step::Close])).await;
-    let other = playing(chunks(&["one ", "two"], [Step::Close])).await;
+    let first = Upstream::playing(chunks(&["one "], [Step::Close])).await;
+    let other = Upstream::playing(chunks(&["one ", "two"], [Step::Close])).await;
     let sidecar = start(RESTART, &first, &other).await;
     let answer = sidecar.ask(chat::streamed("gpt")).await;
     assert!(!answer.is_done() && text(&answer) == "one two", "{answer:?}");
@@ -397,7 +380,7 @@ async fn a_call_of_a_tool_or_what_would_act_twice_is_not_asked_for_again() {
         ),
     ];
     for (steps, more, outcome) in cases {
-        let (first, other) = (playing(steps).await, silent().await);
+        let (first, other) = (Upstream::playing(steps).await, Upstream::silent().await);
         let sidecar = start(RESTART, &first, &other).await;
         let call = chat::post(&chat::body("gpt", &format!(",\"stream\":true{more}")));
         let answer = sidecar.ask(call).await;
@@ -414,8 +397,9 @@ async fn a_client_that_leaves_during_a_recovery_ends_both() {
     // Before the second answers, and while it says again what was said.
     for second in [Vec::new(), chunks(&["one "], [])] {
         let first =
-            playing(chunks(&["one ", "two "], [Step::Pause(std::time::Duration::ZERO)])).await;
-        let other = playing(second).await;
+            Upstream::playing(chunks(&["one ", "two "], [Step::Pause(std::time::Duration::ZERO)]))
+                .await;
+        let other = Upstream::playing(second).await;
         let text_of = config(RESTART, "", &first, &other)
             .replace("pillion: {", "pillion: {timeouts: {stall: 100ms}, ");
         let sidecar = Start::with(text_of).ready().await;
@@ -435,7 +419,7 @@ async fn a_client_that_leaves_during_a_recovery_ends_both() {
             "{record}"
         );
         assert_eq!((&record["deployment"], &record["status"]), (&"first".into(), &499.into()));
-        assert_eq!(tries(&sidecar, "first", "timeout").await, 1);
+        assert_eq!(sidecar.tries("first", "timeout").await, 1);
         sidecar.stop().await;
     }
 }
@@ -462,8 +446,8 @@ fn streamed(more: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_that_can_writes_on_behind_what_was_sent() {
     for broken in breaks() {
-        let first = playing(chunks(&BEGUN, broken)).await;
-        let other = playing(other_ids(whole(&[" continued", " here"]))).await;
+        let first = Upstream::playing(chunks(&BEGUN, broken)).await;
+        let other = Upstream::playing(other_ids(whole(&[" continued", " here"]))).await;
         let sidecar = Start::with(to_vllm(&first, &other)).ready().await;
         let more = ",\"max_tokens\":50,\"stream_options\":{\"include_usage\":true}";
         let answer = sidecar.ask(streamed(more)).await;
@@ -498,8 +482,10 @@ async fn a_model_that_can_writes_on_behind_what_was_sent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_writes_on_in_any_dialect() {
-    let first = playing(message(&BEGUN, [Step::Close])).await;
-    let other = playing(other_ids(whole_message(&[SENT.trim_end(), " continued", " here"]))).await;
+    let first = Upstream::playing(message(&BEGUN, [Step::Close])).await;
+    let other =
+        Upstream::playing(other_ids(whole_message(&[SENT.trim_end(), " continued", " here"])))
+            .await;
     let sidecar = Start::with(to_claude("claude-sonnet-4-5", &first, &other)).ready().await;
     let want = format!("{SENT}continued here");
     let answer = sidecar.ask(messages("")).await;
@@ -513,8 +499,8 @@ async fn a_model_writes_on_in_any_dialect() {
     sidecar.rests().await;
     sidecar.stop().await;
 
-    let first = playing(chunks(&BEGUN, [Step::Close])).await;
-    let other = playing(other_ids(whole(&["continued", " here"]))).await;
+    let first = Upstream::playing(chunks(&BEGUN, [Step::Close])).await;
+    let other = Upstream::playing(other_ids(whole(&["continued", " here"]))).await;
     let sidecar = Start::with(to_vllm(&first, &other)).ready().await;
     check_whole(&sidecar.ask(messages("")).await, &want);
     let asked: Value = serde_json::from_slice(&other.requests()[0].request.body).unwrap();
@@ -525,7 +511,7 @@ async fn a_model_writes_on_in_any_dialect() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_prefill_never_hides_the_first_failure() {
-    let first = playing(chunks(&BEGUN, [Step::Close])).await;
+    let first = Upstream::playing(chunks(&BEGUN, [Step::Close])).await;
     let refused = vec![send(chat::json(400, "{\"error\":{\"message\":\"no prefill here\"}}"))];
     let called = chunks(
         &[],
@@ -534,7 +520,7 @@ async fn a_refused_prefill_never_hides_the_first_failure() {
         ))],
     );
     for (second, outcome) in [(refused, "failed"), (called, "differed")] {
-        let other = playing(second).await;
+        let other = Upstream::playing(second).await;
         let sidecar = Start::with(to_vllm(&first, &other)).ready().await;
         let answer = sidecar.ask(streamed("")).await;
         assert!(!answer.is_done() && text(&answer) == SENT, "{answer:?}");
@@ -567,7 +553,7 @@ async fn what_is_more_than_plain_text_is_not_written_on() {
         (chunks(&["too short"], [Step::Close]), ""),
     ];
     for (steps, more) in cases {
-        let (first, other) = (playing(steps).await, silent().await);
+        let (first, other) = (Upstream::playing(steps).await, Upstream::silent().await);
         let sidecar = Start::with(to_vllm(&first, &other)).ready().await;
         let answer = sidecar.ask(streamed(more)).await;
         assert!(!answer.is_done() && errors(&answer).len() == 1, "{more}: {answer:?}");
@@ -576,8 +562,8 @@ async fn what_is_more_than_plain_text_is_not_written_on() {
         sidecar.stop().await;
     }
     // Nobody of the group is known to take it: the newer models of Anthropic refuse it.
-    let first = playing(message(&BEGUN, [Step::Close])).await;
-    let other = silent().await;
+    let first = Upstream::playing(message(&BEGUN, [Step::Close])).await;
+    let other = Upstream::silent().await;
     let sidecar = Start::with(to_claude("claude-opus-4-6", &first, &other)).ready().await;
     let answer = sidecar.ask(messages("")).await;
     assert_eq!((errors(&answer).len(), other.requests().len()), (1, 0), "{answer:?}");
@@ -589,15 +575,15 @@ async fn what_is_more_than_plain_text_is_not_written_on() {
 async fn what_breaks_off_behind_its_end_is_whole() {
     let ending = chat::ending();
     let open = ending.strip_suffix(chat::LAST_CHUNK).unwrap().to_owned();
-    let first = playing(chunks(&["one"], [send(open), Step::Close])).await;
-    let other = silent().await;
+    let first = Upstream::playing(chunks(&["one"], [send(open), Step::Close])).await;
+    let other = Upstream::silent().await;
     for streams in ["", HOLD, RESTART, CONTINUE] {
         let sidecar = start(streams, &first, &other).await;
         let answer = sidecar.ask(chat::streamed("gpt")).await;
         assert!(answer.is_done() && errors(&answer).is_empty(), "{answer:?}");
         let record = &sidecar.recorded(1).await[0];
         assert_eq!((&record["end"], &record["recovery"]), (&"complete".into(), &Value::Null));
-        assert_eq!(tries(&sidecar, "first", "success").await, 1);
+        assert_eq!(sidecar.tries("first", "success").await, 1);
         assert!(other.requests().is_empty());
         sidecar.rests().await;
         sidecar.stop().await;
@@ -608,8 +594,8 @@ async fn what_breaks_off_behind_its_end_is_whole() {
 async fn a_recovery_keeps_to_the_time_of_the_request() {
     // Its own time is over when the first stream is given up, or while the second is waited for.
     for total in ["1", "3"] {
-        let first = playing(chunks(&["one "], [])).await;
-        let other = silent().await;
+        let first = Upstream::playing(chunks(&["one "], [])).await;
+        let other = Upstream::silent().await;
         let text_of = config(RESTART, "", &first, &other)
             .replace("pillion: {", "pillion: {timeouts: {stall: 1500ms}, ");
         let sidecar = Start::with(text_of).ready().await;

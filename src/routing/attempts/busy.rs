@@ -161,6 +161,15 @@ mod tests {
             Self { world, attempts: Attempts::new(table, ask).unwrap() }
         }
 
+        /// The first try fails, and its seat is somebody else's at once.
+        fn fail(&mut self) {
+            let launch = self.attempts.poll(self.world.now, 0, &self.world);
+            let Action::Launch(launch) = launch else { panic!("{launch:?}") };
+            self.world.set_busy(launch.member.deployment.0, 1);
+            let failed = Outcome::Failed(Failure::new(Class::InternalServer, 500));
+            self.attempts.on(launch.id, failed, self.world.now, 0, &self.world);
+        }
+
         /// What is done after so many seconds: `queue NAME SECONDS`, `ask N` or why it failed.
         fn after(&mut self, seconds: u64) -> String {
             self.world.now += Duration::from_secs(seconds);
@@ -283,12 +292,7 @@ mod tests {
         for (seat, last) in [(Some(0), "ask 0 after 0"), (None, "try 0 500")] {
             let mut play = Play::new(&table, patient(&target), &[]);
             play.attempts.ask.num_retries = Some(1);
-            // Its seat is somebody else's as soon as it has failed.
-            let launch = play.attempts.poll(play.world.now, 0, &play.world);
-            let Action::Launch(launch) = launch else { panic!("{launch:?}") };
-            play.world.set_busy(0, 1);
-            let failed = Outcome::Failed(Failure::new(Class::InternalServer, 500));
-            play.attempts.on(launch.id, failed, play.world.now, 0, &play.world);
+            play.fail();
             assert_eq!([play.after(0), play.after(1)], ["wait 500", "queue a 10"]);
             play.attempts.offer(seat.map(DeploymentIx));
             assert_eq!(play.after(if seat.is_some() { 1 } else { 10 }), last);
@@ -301,11 +305,7 @@ mod tests {
         let target = table.resolve("a").unwrap();
         let mut play = Play::new(&table, patient(&target), &[]);
         play.attempts.ask.num_retries = Some(1);
-        let launch = play.attempts.poll(play.world.now, 0, &play.world);
-        let Action::Launch(launch) = launch else { panic!("{launch:?}") };
-        play.world.set_busy(0, 1);
-        let failed = Outcome::Failed(Failure::new(Class::InternalServer, 500));
-        play.attempts.on(launch.id, failed, play.world.now, 0, &play.world);
+        play.fail();
         assert_eq!(play.after(0), "ask 1 after 1");
     }
 

@@ -183,6 +183,12 @@ impl Pillion {
         self.falls_to_zero(&["pillion_requests_in_flight", "pillion_tries_in_flight"]).await;
     }
 
+    /// How many tries of a deployment ended so.
+    pub(crate) async fn tries(&self, deployment: &str, outcome: &str) -> u64 {
+        let labels = [("deployment", deployment), ("outcome", outcome)];
+        self.metrics().await.sum("pillion_tries_total", &labels)
+    }
+
     /// The body of the readiness probe.
     pub(crate) async fn readiness(&self) -> Value {
         self.get("/health/ready").await.json()

@@ -72,6 +72,20 @@ impl Upstream {
         .await
     }
 
+    /// A provider that takes one request per connection and never answers.
+    pub(crate) async fn silent() -> Self {
+        Self::start(|_| vec![Step::Expect]).await
+    }
+
+    /// A provider that answers every request with the same steps.
+    pub(crate) async fn playing(steps: Vec<Step>) -> Self {
+        Self::start(move |_| {
+            let steps = steps.clone();
+            serve(move |_| steps.clone())
+        })
+        .await
+    }
+
     pub(crate) async fn start_at(
         address: SocketAddr,
         scripts: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static,

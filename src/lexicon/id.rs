@@ -21,3 +21,15 @@ impl GroupIx {
         self.0 as usize
     }
 }
+
+/// What a deployment is, in eight bytes: the same in every sidecar that calls the same model at the
+/// same provider with the same key, whatever the file calls it. See
+/// [`provider`](crate::provider) for what goes into it; a key cannot be told from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub [u8; 8]);
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

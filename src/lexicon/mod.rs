@@ -15,7 +15,7 @@ pub use amount::{PicoUsd, Tokens};
 pub use cooldown::CooldownState;
 pub use failure::{Class, Failure};
 pub use hedge::HedgeMode;
-pub use id::{DeploymentIx, GroupIx};
+pub use id::{DeploymentIx, Fingerprint, GroupIx};
 pub use secret::Secret;
 pub use substitute::Substitute;
 pub use time::Deadline;

@@ -10,6 +10,7 @@ pub mod cooldown;
 pub mod explain;
 #[cfg(test)]
 mod fixture;
+pub mod fleet;
 pub mod hedge;
 pub mod latency;
 pub mod limit;

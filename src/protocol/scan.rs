@@ -34,10 +34,12 @@ impl<'t> Scan<'t> {
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
-            match *self.text.get(self.at)? {
-                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
-                byte => return Some(byte),
+            let byte = *self.text.get(self.at)?;
+            // Mostly there is none, and one comparison says so.
+            if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
             }
+            self.at += 1;
         }
     }
 
@@ -136,11 +138,10 @@ impl<'t> Scan<'t> {
 
     /// At least one digit.
     fn digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        (self.at > start).then_some(())
+        let rest = self.text.get(self.at..)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        (digits > 0).then_some(())
     }
 
     /// Passes what is left of a string behind its first quote; the span between the quotes.

@@ -207,16 +207,17 @@ pub(super) struct Finished {
 }
 
 impl Job<'_> {
-    /// Makes the call, in the seat that was kept for it if there is one. On success the
-    /// deployment's success is counted; on failure its failure, which may begin a cooldown.
+    /// Makes the call at `since` to the deployment that the job is [for](Self::at), in the seat
+    /// that was kept for it if there is one. On success the deployment's success is counted; on
+    /// failure its failure, which may begin a cooldown.
     ///
     /// Cancel safety: dropping the future ends the call at the wire.
-    pub(super) async fn run(self, launch: Launch<'_>, seat: Option<Seat>) -> Finished {
-        let at = launch.member.deployment;
-        self.at(at).call(launch, seat).await
-    }
-
-    async fn call(self, launch: Launch<'_>, seat: Option<Seat>) -> Finished {
+    pub(super) async fn run(
+        self,
+        launch: Launch<'_>,
+        seat: Option<Seat>,
+        since: Instant,
+    ) -> Finished {
         let at = launch.member.deployment;
         let (Some(deployment), Some(row)) = (self.live.deployment(at), self.live.rows.get(at))
         else {
@@ -227,7 +228,6 @@ impl Job<'_> {
             Ok(outgoing) => outgoing,
             Err(unsayable) => return Finished { result: Err(unsayable), end: None },
         };
-        let since = time::now();
         let trial = row.trial(&self.live.routes.settings().breaker, since);
         let served = Served {
             deployment: at,

@@ -189,7 +189,7 @@ pub(super) async fn all(
                 ledger.record.endpoint = Some(call.endpoint);
                 ledger.record.model = call.model.clone();
                 let response = match race(job, Notes::of(&mut ledger)).await {
-                    Ok(Won::Whole(answer)) => whole::response(*answer, job.live, ledger),
+                    Ok(Won::Whole(answer)) => whole::response(answer, job.live, ledger),
                     Ok(Won::Mock(mocked)) => super::mock::response(*mocked, job.live, ledger),
                     Ok(Won::Stream(_)) => {
                         let garbled = Rejection::streams_of_several();

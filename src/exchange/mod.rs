@@ -110,7 +110,7 @@ impl Gateway {
             Ok(Said::Listed(list)) => model_list::response(list, ledger),
             Ok(Said::Won(Won::Mock(mocked))) => mock::response(*mocked, &live, ledger),
             Ok(Said::Won(Won::Stream(stream))) => relay::response(*stream, &live, ledger),
-            Ok(Said::Won(Won::Whole(answer))) => whole::response(*answer, &live, ledger),
+            Ok(Said::Won(Won::Whole(answer))) => whole::response(answer, &live, ledger),
             Err(rejection) => {
                 let dialect = endpoint::dialect_at(head.uri.path());
                 reject::response(dialect, *rejection, &live, ledger)

@@ -64,7 +64,7 @@ pub(super) async fn race(job: Job<'_>, notes: Notes<'_>) -> Result<Won, Box<Reje
             Action::Launch(launch) => {
                 hedging::fill(live, &launch, job.shape);
                 let seat = waiting.leave(live, launch.member.deployment);
-                tries.start(launch, seat);
+                tries.start(launch, seat, now);
             }
             Action::Queue(busy) => match Box::pin(waiting.wait(live, &busy)).await {
                 Err(Full) => attempts.turn_away(),

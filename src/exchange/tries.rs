@@ -70,8 +70,8 @@ impl<'a> Tries<'a> {
         Self { job, notes, running, since: None, queued: None, hedge: None, unhedged: None }
     }
 
-    /// Starts a try, in the seat that was kept for it.
-    pub(super) fn start(&mut self, launch: Launch<'a>, seat: Option<Seat>) {
+    /// Starts a try at `since`, in the seat that was kept for it.
+    pub(super) fn start(&mut self, launch: Launch<'a>, seat: Option<Seat>, since: Instant) {
         self.note_seated();
         let record = &mut *self.notes.record;
         record.tries += 1;
@@ -90,10 +90,10 @@ impl<'a> Tries<'a> {
             }
             (Role::Hedge | Role::Lead, _) => note(record, &launch, self.job),
         }
-        let (job, since) = (self.job, time::now());
+        let job = self.job.at(launch.member.deployment);
         self.since.get_or_insert(since);
-        let waits = Some(job.at(launch.member.deployment).shape);
-        let future = Box::pin(job.run(launch.clone(), seat));
+        let waits = Some(job.shape);
+        let future = Box::pin(job.run(launch.clone(), seat, since));
         self.running.push(Running { launch, since, waits, future });
     }
 
@@ -250,6 +250,9 @@ impl<'a> Tries<'a> {
     }
 
     fn end_all(&mut self, end: TryEnd) {
+        if self.running.is_empty() {
+            return;
+        }
         for running in std::mem::take(&mut self.running) {
             let now = time::now();
             let row = self.job.live.rows.get(running.launch.member.deployment);

@@ -13,7 +13,7 @@ use crate::account::{End, Ledger};
 use crate::protocol::{Edits, Endpoint};
 
 /// The answer for the client.
-pub(super) fn response(mut whole: Whole, live: &Live, mut ledger: Ledger) -> Response<Body> {
+pub(super) fn response(mut whole: Box<Whole>, live: &Live, mut ledger: Ledger) -> Response<Body> {
     let body = match &mut whole.translator {
         None => Ok(with_name(&whole)),
         Some(translator) => translator.answer(&whole.body),

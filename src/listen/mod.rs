@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -84,10 +85,7 @@ where
         let Some((stream, place)) = accepted else { continue };
         let service = {
             let handler = handler.clone();
-            service_fn(move |request| {
-                let answer = handler(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            })
+            service_fn(move |request| handler(request).map(Ok::<_, Infallible>))
         };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -19,7 +19,7 @@ use super::scan::Scan;
 /// The fields of an object in the order of the text. Spans count from the start of that text.
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
-    list: SmallVec<[Field; 16]>,
+    list: Vec<Field>,
     /// Just behind the opening brace.
     start: usize,
 }
@@ -88,6 +88,7 @@ impl Fields {
         if scan.peek()? == b'}' {
             scan.pass(b'}')?;
         } else {
+            self.list.reserve(USUAL_FIELDS);
             loop {
                 let name = scan.name()?;
                 let value = scan.value()?;
@@ -114,7 +115,7 @@ impl Fields {
                 Err(error) => Err(NotAnObject::Invalid(error.to_string())),
             };
         };
-        let mut fields = Self { list: SmallVec::new(), start: open + 1 };
+        let mut fields = Self { list: Vec::new(), start: open + 1 };
         let mut reader = serde_json::Deserializer::from_str(text);
         (&mut reader)
             .deserialize_map(Collect { text, into: &mut fields })
@@ -174,7 +175,8 @@ fn utf8(text: &[u8]) -> Result<&str, NotAnObject> {
 impl Name {
     /// The name that stands there between quotes; `None` where its escapes say nothing.
     fn at(span: Range<usize>, text: &str) -> Option<Self> {
-        if memchr::memchr(b'\\', text.as_bytes().get(span.clone())?).is_none() {
+        // No search that begins with a look at the processor: names are short.
+        if !text.as_bytes().get(span.clone())?.contains(&b'\\') {
             return Some(Self::Plain(span));
         }
         let quoted = text.get(span.start - 1..=span.end)?;
@@ -232,6 +234,9 @@ impl<'t> Visitor<'t> for Collect<'t, '_> {
         Ok(())
     }
 }
+
+/// Few objects have more.
+const USUAL_FIELDS: usize = 16;
 
 /// No API has this many parameters; a body that has is an attack on the lists kept per field.
 const MAX_FIELDS: usize = 1024;

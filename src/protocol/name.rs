@@ -1,7 +1,9 @@
 //! The model's name in an event, replaced by the one the client knows.
 
+use std::sync::LazyLock;
+
 use bytes::BytesMut;
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 
 /// Appends `event` to `out` with the value of its `model` replaced by `name`, a JSON string.
 ///
@@ -22,6 +24,9 @@ pub fn rewrite(event: &[u8], name: &[u8], out: &mut BytesMut) {
 
 const KEY: &[u8] = b"\"model\"";
 
+/// Every event is searched for it: to make a search is as much as to search a short event.
+static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
+
 /// The span of the first `model` value that is a string and not deeper than one object.
 ///
 /// The key cannot stand inside a string: a quote in a string is escaped, so that the seven bytes
@@ -29,7 +34,7 @@ const KEY: &[u8] = b"\"model\"";
 fn find(event: &[u8]) -> Option<(usize, usize)> {
     let data = start_of_data(event)?;
     let start = data + memchr::memchr(b'{', event.get(data..)?)?;
-    for at in memmem::find_iter(event.get(start..)?, KEY).map(|at| start + at) {
+    for at in FIND_KEY.find_iter(event.get(start..)?).map(|at| start + at) {
         let Some(from) = value_behind(event, at + KEY.len()) else { continue };
         if is_deep(event.get(start..at)?) {
             continue;
@@ -42,9 +47,15 @@ fn find(event: &[u8]) -> Option<(usize, usize)> {
 
 /// Where the first `data:` begins; what stands before it is a name or a comment.
 fn start_of_data(event: &[u8]) -> Option<usize> {
+    // Most events are nothing else.
+    if event.starts_with(DATA) {
+        return Some(0);
+    }
     let is_line = |at: &usize| at.checked_sub(1).is_none_or(|before| is_break(event.get(before)));
-    memmem::find_iter(event, b"data:").find(is_line)
+    memmem::find_iter(event, DATA).find(is_line)
 }
+
+const DATA: &[u8] = b"data:";
 
 fn is_break(byte: Option<&u8>) -> bool {
     matches!(byte, Some(b'\n' | b'\r'))

@@ -4,11 +4,13 @@
 //! is nested very deeply. Whoever wants to know why asks a parser, which is slower.
 //!
 //! Strings make up most of a prompt, and their escapes most of a parser's time: each stops its
-//! search for the end. Here 64 bytes are looked at at once, escapes and all.
+//! search for the end. Here 64 bytes are looked at at once, escapes and all, in registers as wide as
+//! the processor has.
 
 use std::ops::Range;
 
-use wide::u8x16;
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, u8x16, u8x64};
 
 /// A position in a text that is valid UTF-8.
 #[derive(Debug)]
@@ -32,10 +34,12 @@ impl<'t> Scan<'t> {
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
-            match *self.text.get(self.at)? {
-                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
-                byte => return Some(byte),
+            let byte = *self.text.get(self.at)?;
+            // Mostly there is none, and one comparison says so.
+            if byte > b' ' || !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
             }
+            self.at += 1;
         }
     }
 
@@ -134,11 +138,10 @@ impl<'t> Scan<'t> {
 
     /// At least one digit.
     fn digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        (self.at > start).then_some(())
+        let rest = self.text.get(self.at..)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += digits;
+        (digits > 0).then_some(())
     }
 
     /// Passes what is left of a string behind its first quote; the span between the quotes.
@@ -146,70 +149,12 @@ impl<'t> Scan<'t> {
     fn string(&mut self) -> Option<Range<usize>> {
         let start = self.at;
         // Most strings are short; prompts are not.
-        if let Some(first) = self.text.get(start..)?.first_chunk() {
-            let bytes = u8x16::new(*first);
-            let quotes = bits(bytes, b'"');
-            let others = bits(bytes, b'\\') | controls(bytes);
-            let end = quotes.trailing_zeros();
-            if end < others.trailing_zeros() {
-                let end = start + end as usize;
-                self.at = end + 1;
-                return Some(start..end);
-            }
-        }
-        self.long_string()?;
-        Some(start..self.at - 1)
-    }
-
-    fn long_string(&mut self) -> Option<()> {
-        let mut carried = 0;
-        loop {
-            let rest = self.text.get(self.at..)?;
-            let padded;
-            let block = if let Some(block) = rest.first_chunk() {
-                block
-            } else {
-                padded = padded_with_controls(rest);
-                &padded
-            };
-            let block = Block::of(block);
-            let escaped;
-            (escaped, carried) = escaped_by(block.all(b'\\'), carried);
-            let ends = block.all(b'"') & !escaped;
-            // Up to the first end: all of the block where there is none.
-            let inside = ends.wrapping_sub(1) & !ends;
-            if block.has_controls() && block.controls() & inside != 0 {
-                return None;
-            }
-            if escaped & inside != 0 {
-                let usual = block.all(b'"') | block.all(b'\\') | block.all(b'n');
-                self.escapes(escaped & inside & !usual)?;
-            }
-            // Told apart, so that the next block is looked at before it is known that there is one.
-            if ends == 0 {
-                self.at += 64;
-            } else {
-                self.at += ends.trailing_zeros() as usize + 1;
-                return Some(());
-            }
-        }
-    }
-
-    /// Looks at bytes of the block that follow a backslash.
-    fn escapes(&self, mut escaped: u64) -> Option<()> {
-        while escaped != 0 {
-            let at = self.at + escaped.trailing_zeros() as usize;
-            match self.text.get(at)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
-                b'u' => {
-                    let digits = self.text.get(at + 1..at + 5)?;
-                    digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
-                }
-                _ => return None,
-            }
-            escaped &= escaped - 1;
-        }
-        Some(())
+        let end = match short_end(self.text.get(start..)?) {
+            Some(end) => start + end,
+            None => long_end(Level::new(), self.text, start)?,
+        };
+        self.at = end + 1;
+        Some(start..end)
     }
 }
 
@@ -245,48 +190,86 @@ impl Open {
     }
 }
 
-/// 64 bytes of a string.
-struct Block([u8x16; 4]);
+/// Where a string ends, if that is soon and nothing in it needs a second look.
+#[inline]
+fn short_end(text: &[u8]) -> Option<usize> {
+    let first: &[u8; 16] = text.first_chunk()?;
+    // Registers of this width are everywhere, and need no look at the processor.
+    let (quotes, others) = dispatch!(Level::baseline(), simd => {
+        let bytes = u8x16::from_slice(simd, first);
+        let others = bytes.simd_eq(b'\\') | bytes.simd_le(LAST_CONTROL);
+        (bytes.simd_eq(b'"').to_bitmask(), others.to_bitmask())
+    });
+    let end = quotes.trailing_zeros();
+    (end < others.trailing_zeros()).then_some(end as usize)
+}
 
-impl Block {
-    #[inline]
-    fn of(bytes: &[u8; 64]) -> Self {
-        let mut parts = bytes.as_chunks::<16>().0.iter();
-        Self(std::array::from_fn(|_| u8x16::new(parts.next().copied().unwrap_or_default())))
-    }
+/// Where the string ends whose first byte is at `start`. Never inlined, so that short strings do not
+/// pay for its registers.
+#[inline(never)]
+fn long_end(level: Level, text: &[u8], start: usize) -> Option<usize> {
+    dispatch!(level, simd => long_end_by(simd, text, start))
+}
 
-    /// Where this byte stands.
-    #[inline]
-    fn all(&self, byte: u8) -> u64 {
-        self.join(|part| bits(part, byte))
-    }
-
-    fn controls(&self) -> u64 {
-        self.join(controls)
-    }
-
-    #[inline]
-    fn has_controls(&self) -> bool {
-        let [a, b, c, d] = self.0;
-        controls(a.min(b).min(c.min(d))) != 0
-    }
-
-    #[inline]
-    fn join(&self, bits: impl Fn(u8x16) -> u32) -> u64 {
-        self.0.iter().rev().fold(0, |joined, part| joined << 16 | u64::from(bits(*part)))
+/// The same for one kind of processor.
+#[expect(clippy::inline_always, reason = "only where it is called are wider registers allowed")]
+#[inline(always)]
+fn long_end_by<S: Simd>(simd: S, text: &[u8], start: usize) -> Option<usize> {
+    let (mut at, mut carried) = (start, 0);
+    loop {
+        let rest = text.get(at..)?;
+        let padded;
+        let block = if let Some(block) = rest.first_chunk() {
+            block
+        } else {
+            padded = padded_with_controls(rest);
+            &padded
+        };
+        let block = u8x64::from_slice(simd, block);
+        let all = |byte: u8| block.simd_eq(byte).to_bitmask();
+        let (slashes, quotes) = (all(b'\\'), all(b'"'));
+        let escaped;
+        (escaped, carried) = escaped_by(slashes, carried);
+        let ends = quotes & !escaped;
+        // Up to the first end: all of the block where there is none.
+        let inside = ends.wrapping_sub(1) & !ends;
+        let controls = block.simd_le(LAST_CONTROL);
+        if controls.any_true() && controls.to_bitmask() & inside != 0 {
+            return None;
+        }
+        if escaped & inside != 0 {
+            let rare = escaped & inside & !(quotes | slashes | all(b'n'));
+            if rare != 0 {
+                escapes(text, at, rare)?;
+            }
+        }
+        // Told apart, so that the next block is looked at before it is known that there is one.
+        if ends == 0 {
+            at += 64;
+        } else {
+            return Some(at + ends.trailing_zeros() as usize);
+        }
     }
 }
 
-/// Where a byte stands.
-#[inline]
-fn bits(part: u8x16, byte: u8) -> u32 {
-    part.simd_eq(u8x16::splat(byte)).to_bitmask()
-}
+/// No string may hold a control character.
+const LAST_CONTROL: u8 = 0x1f;
 
-/// Where control characters stand, which no string may hold.
-#[inline]
-fn controls(part: u8x16) -> u32 {
-    part.min(u8x16::splat(0x1f)).simd_eq(part).to_bitmask()
+/// Looks at bytes of the block at `from` that follow a backslash.
+fn escapes(text: &[u8], from: usize, mut escaped: u64) -> Option<()> {
+    while escaped != 0 {
+        let at = from + escaped.trailing_zeros() as usize;
+        match text.get(at)? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+            b'u' => {
+                let digits = text.get(at + 1..at + 5)?;
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
+            }
+            _ => return None,
+        }
+        escaped &= escaped - 1;
+    }
+    Some(())
 }
 
 fn padded_with_controls(rest: &[u8]) -> [u8; 64] {
@@ -392,6 +375,19 @@ mod tests {
         assert!(scanned(&nested(64)));
         assert!(!scanned(&nested(66)));
         assert!(!scanned(&nested(100_000)));
+    }
+
+    #[test]
+    fn every_processor_finds_the_same_end() {
+        let simplest = Level::baseline();
+        let parts = ["\\\"", "\\\\", "\\u00e9", "\\x", "\n", "w", "\\n"];
+        for (before, part) in (0..200).flat_map(|at| parts.map(|part| (at, part))) {
+            let text = format!("{}{part}{}\"", "w".repeat(before), part.repeat(50));
+            let ends = [Level::new(), simplest].map(|it| long_end(it, text.as_bytes(), 0));
+            assert_eq!(ends[0], ends[1], "{text}");
+            let is_sound = parsed(&format!("\"{text}"));
+            assert_eq!(ends[0], is_sound.then_some(text.len() - 1), "{text}");
+        }
     }
 
     proptest! {

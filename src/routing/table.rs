@@ -1,8 +1,10 @@
 //! Names to candidates: every public name resolved once, when the configuration is loaded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use super::attempts::patience::Timeouts;
 use super::attempts::retry::Income;
@@ -336,8 +338,8 @@ impl RouteTable {
     /// order of the file.
     pub fn build(entries: Vec<(Box<str>, Box<str>, Member)>, settings: Settings) -> Self {
         let mut table = Self {
-            names: HashMap::new(),
-            ids: HashMap::new(),
+            names: HashMap::default(),
+            ids: HashMap::default(),
             patterns: Vec::new(),
             groups: Vec::new(),
             hidden: Vec::new(),

@@ -3,9 +3,11 @@
 //! The budget is lock-free, because every request fills it; how pairs of deployments do is behind
 //! a lock that only hedges take.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use super::lesson::{Fate, Lesson, What};
 use super::reserve::Reserve;
@@ -170,7 +172,7 @@ impl Known {
     /// forgotten.
     pub(super) fn of<'n>(&self, groups: impl Iterator<Item = &'n str>) -> GroupHedges {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = HashMap::new();
+        let mut next = HashMap::default();
         let hedges = groups.map(|name| {
             let hedges = known.remove(name).unwrap_or_default();
             next.insert(name.into(), hedges.clone());

@@ -5,9 +5,10 @@
 //! go when nobody holds their row any more. What a deployment has not shown itself is borrowed
 //! from the others of its group.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use super::lesson::{Lesson, What};
 use super::taught::{Pace, Taught};
@@ -132,7 +133,7 @@ impl Learner {
 
     /// Compares the members of the groups that were not compared for a while.
     fn compare(&mut self, now: Instant) {
-        let mut members: HashMap<Arc<Box<str>>, Vec<&Pupil>> = HashMap::new();
+        let mut members: HashMap<Arc<Box<str>>, Vec<&Pupil>> = HashMap::default();
         for pupil in self.pupils.values().filter(|pupil| pupil.models.iter().any(Option::is_some)) {
             if let Some(row) = pupil.row.upgrade() {
                 members.entry(row.learning.group()).or_default().push(pupil);

@@ -4,10 +4,10 @@
 //! Promises that a call never waits for a connection that others use, and that what is lent comes
 //! back only when its answer was read to the end. Makes no connection itself.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;

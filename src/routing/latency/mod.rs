@@ -79,6 +79,8 @@ pub struct Model {
     as_of: Instant,
     line: Regression,
     recent: Histogram,
+    /// The weight of all that `recent` holds: to sum it up for every wait is most of learning.
+    held: f64,
     hour: Histogram,
     lately: Lately,
     output_tokens: f64,
@@ -95,6 +97,7 @@ impl Model {
             as_of: now,
             line: Regression::default(),
             recent: Histogram::default(),
+            held: 0.0,
             hour: Histogram::default(),
             lately: Lately::default(),
             output_tokens: 0.0,
@@ -111,6 +114,7 @@ impl Model {
         let seconds = sample.waited.as_secs_f64();
         let residual = seconds / line.at(sample.prompt_tokens);
         self.recent.add(residual, 1.0, sample.seen);
+        self.held += 1.0;
         self.cap();
         self.hour.add(residual, 1.0, sample.seen);
         // Of one that was cut short the least it would have taken is known. The line is a little
@@ -154,6 +158,7 @@ impl Model {
         other.age(now);
         self.line.merge(&other.line);
         self.recent.merge(&other.recent, 1.0);
+        self.held += other.held;
         self.cap();
         self.hour.merge(&other.hour, 1.0);
         self.lately.merge(&other.lately);
@@ -241,7 +246,9 @@ impl Model {
         self.line.scale(line);
         self.output_tokens *= line;
         self.output_seconds *= line;
-        self.recent.scale(halved(elapsed, RECENT_HALF_LIFE));
+        let recent = halved(elapsed, RECENT_HALF_LIFE);
+        self.recent.scale(recent);
+        self.held *= recent;
         self.hour.scale(halved(elapsed, HOUR_HALF_LIFE));
         if let Some(pauses) = &mut self.pauses {
             pauses.scale(halved(elapsed, HOUR_HALF_LIFE));
@@ -250,9 +257,9 @@ impl Model {
     }
 
     fn cap(&mut self) {
-        let total = self.recent.total();
-        if total > RECENT_CAP {
-            self.recent.scale(RECENT_CAP / total);
+        if self.held > RECENT_CAP {
+            self.recent.scale(RECENT_CAP / self.held);
+            self.held = RECENT_CAP;
         }
     }
 }

@@ -476,7 +476,7 @@ impl Talk<'_> {
         let mut hold = self.gateway.buffered.hold(limits.max_buffered_in_all());
         let read = read(body, most, &mut hold).await;
         read.map(|body| (body, hold)).map_err(|unread| match unread {
-            Unread::Broken => {
+            Unread::Broken | Unread::Gone => {
                 let why = "the provider's answer broke off before its end";
                 Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run()
             }

@@ -128,8 +128,38 @@ async fn leaving_while_the_body_is_sent_asks_nobody() {
     .await;
     drop(wire);
     let records = sidecar.recorded(1).await;
+    assert_eq!((&records[0]["end"], &records[0]["status"]), (&"abandoned".into(), &499.into()));
     assert_eq!(records[0]["tries"], 0, "{records:?}");
     check_nothing_is_left(&sidecar).await;
     assert!(upstream.connections().is_empty());
     sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_at_once_leaves_one_record_of_each_request() {
+    const ROUNDS: usize = 300;
+    let upstream = Upstream::silent().await;
+    let sidecar = Start::with(config(&[&upstream])).ready().await;
+    let long = chat::post(&chat::body_saying("gpt", &"a".repeat(300_000), ""));
+    let calls = [chat::plain("gpt"), chat::streamed("gpt"), long];
+    for round in 0..ROUNDS {
+        let call = &calls[round % calls.len()];
+        let call = call.replacen("\r\n", &format!("\r\nx-litellm-call-id: r{round}\r\n"), 1);
+        // Sometimes no more than the head comes, or half of the body.
+        let head = call.find("\r\n\r\n").unwrap() + 4;
+        let end = [call.len(), head, head + (call.len() - head) / 2, call.len()][round % 4];
+        let mut wire = sidecar.wire().await;
+        wire.send(&call[..end]).await;
+        // Together with what was sent: mostly it is read in one go.
+        drop(wire);
+    }
+    let records = sidecar.recorded(ROUNDS).await;
+    check_nothing_is_left(&sidecar).await;
+    let mut ids: Vec<_> = records.iter().map(|record| record["id"].to_string()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((ids.len(), records.len()), (ROUNDS, ROUNDS));
+    assert!(records.iter().all(|it| it["end"] == "abandoned" && it["status"] == 499));
+    assert_eq!(sidecar.metrics().await.of("pillion_requests_total"), ROUNDS as u64);
+    assert_eq!(sidecar.stop().await.records().len(), ROUNDS);
 }

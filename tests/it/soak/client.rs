@@ -31,8 +31,6 @@ pub(crate) struct Done {
     pub(crate) errand: Errand,
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
-    /// How many calls providers got for it, as far as they can count.
-    pub(crate) calls: usize,
 }
 
 /// No request takes longer: all tries have their time, and so has who reads slowly on a machine
@@ -68,7 +66,7 @@ pub(crate) async fn run(
             judge(&errand, &answer, &texts)
         }
     };
-    Done { errand, outcome, took: now().saturating_duration_since(began), calls: told.len() }
+    Done { errand, outcome, took: now().saturating_duration_since(began) }
 }
 
 /// The answer, where it is waited for.

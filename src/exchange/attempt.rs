@@ -337,7 +337,7 @@ impl Job<'_> {
         };
         let mut outgoing = said.map_err(|unsayable| Refusal::unsaid(&unsayable))?;
         if let Some(prefill) = self.behind.and_then(|behind| behind.prefill) {
-            let body = deployment.with_prefill(&outgoing.body, prefill);
+            let body = deployment.with_prefill(outgoing.endpoint, &outgoing.body, prefill);
             let why = "the answer cannot be written on";
             outgoing.body = body.ok_or_else(|| Refusal::ours(Class::BadRequest, 400, why))?;
         }

@@ -150,7 +150,7 @@ pub(super) const BUFFERED: Row = Row::new(
     "pillion_buffered_bytes",
     Kind::Gauge,
     &[],
-    "Memory that bodies take: of requests as long as they may be asked for again, and of answers in one piece.",
+    "Memory that bodies take: of requests as long as they may be asked for again, of answers in one piece, of both in another dialect, and of what is kept of streams.",
 );
 
 pub(super) const FIRST_TOKEN: Row = Row::new(

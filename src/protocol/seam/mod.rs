@@ -84,6 +84,15 @@ impl Seam {
         self.before.is_some()
     }
 
+    /// How many bytes are kept of what must come again.
+    pub fn kept(&self) -> usize {
+        let kept = self.expected.iter().map(|piece| match piece {
+            Piece::Mark(mark) => mark.what.len(),
+            Piece::Text(_, text) => text.len(),
+        });
+        kept.sum()
+    }
+
     /// Takes one event of the second stream and appends to `out` what of it is new.
     pub fn event(&mut self, event: &[u8], out: &mut BytesMut) -> Result<(), Differs> {
         let Some(data) = payload(event) else {

@@ -58,6 +58,11 @@ impl Sent {
         })
     }
 
+    /// How many bytes are kept.
+    pub fn kept(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether another stream can go on here.
     pub fn is_open(&self) -> bool {
         !self.closed
@@ -93,6 +98,7 @@ impl Sent {
         if self.closed || self.bytes > MOST_BYTES {
             self.closed = true;
             self.pieces.clear();
+            self.bytes = 0;
         }
     }
 

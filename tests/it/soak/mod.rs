@@ -127,6 +127,11 @@ fn print(figures: &Figures, metrics: &Metrics, moments: [Process; 3]) {
         let hedges = metrics.sum("pillion_hedges_total", &[("outcome", outcome)]);
         println!("| hedges {outcome} | {hedges} |");
     }
+    for outcome in ["unseen", "restarted", "continued", "differed", "failed", "ineligible"] {
+        let labels = [("outcome", outcome)];
+        let streams = metrics.sum("pillion_stream_recoveries_total", &labels);
+        println!("| broken streams {outcome} | {streams} |");
+    }
     println!("| slowest | {} |", figures.slowest());
     let [resident, files] = [
         moments.map(|moment| moment.resident_kib.to_string()).join(", "),

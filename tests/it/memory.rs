@@ -309,18 +309,28 @@ async fn who_reads_slowly_slows_the_provider_down() {
     // One of them reads as fast as it can, and gets what the others might have had.
     let reader = readers.first_mut().unwrap();
     assert_eq!(reader.head().await.status, 200);
-    let mut read = 0;
+    let (mut read, mut halfway) = (0, Vec::new());
+    let flood = || {
+        let mut sent: Vec<_> = upstream.connections().iter().map(|it| it.flood).collect();
+        sent.sort_unstable();
+        sent
+    };
     while read < 96 * MB {
         read += reader.chunk().await.expect("there is more").0.len();
+        if read >= 64 * MB && halfway.is_empty() {
+            halfway = flood();
+        }
     }
-    let mut sent: Vec<_> = upstream.connections().iter().map(|it| it.flood).collect();
-    sent.sort_unstable();
+    let sent = flood();
     let peak = peak_memory(sidecar.id());
     println!("slow readers: {sent:?} bytes were sent, {} MiB held at most", peak >> 20);
     // Two sockets' buffers and ours; the kernel alone may keep some megabytes in each of them.
     let (fastest, slow) = sent.split_last().unwrap();
     assert!(*fastest >= 96 * MB, "{sent:?}");
     assert!(slow.iter().all(|bytes| (1..32 * MB).contains(bytes)), "{sent:?}");
+    // Who does not read holds its provider up: it writes no more while another one writes on.
+    let more: usize = slow.iter().zip(&halfway).map(|(now, then)| now - then).sum();
+    assert!(more < MB, "{more} bytes more: {halfway:?}, {sent:?}");
     assert!(peak < 64 * MB as u64, "{peak}");
     drop(readers);
     for number in 0..READERS {

@@ -101,7 +101,10 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(self.own, Ordering::Relaxed);
+        // Most streams hold nothing, and the count is shared by all.
+        if self.own > 0 {
+            self.all.0.fetch_sub(self.own, Ordering::Relaxed);
+        }
     }
 }
 

@@ -85,7 +85,7 @@ impl Again {
         let can = |at: DeploymentIx| {
             live.deployment(at).is_some_and(|deployment| {
                 let model = fill(&deployment.model, &target.captures, &self.call.model);
-                deployment.takes_prefill(&model)
+                deployment.takes_prefill(self.call.endpoint, &model)
             })
         };
         members.iter().map(|member| member.deployment).filter(|at| !can(*at)).collect()

@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 
 use super::again::{Again, Behind};
-use super::buffered::Hold;
+use super::buffered::{Hold, NoRoom};
 use super::head::Path;
 use super::lessons;
 use super::live::Live;
@@ -68,6 +68,14 @@ pub(super) struct Stream {
     pub again: Option<Box<Again>>,
 }
 
+impl Stream {
+    /// Holds the memory of what is kept of it.
+    pub(super) fn hold_kept(&mut self) -> Result<(), NoRoom> {
+        let held = self.held.iter().map(|(_, event)| event.len());
+        self.served.hold.fit((self.framer.kept() + held.sum::<usize>()) as u64)
+    }
+}
+
 /// Who serves an answer, and under which name the client knows the model.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -84,6 +92,8 @@ pub(super) struct Served {
     pub prompt: Prompt,
     /// Which calls its waits speak for.
     pub kind: Kind,
+    /// The memory of what it was asked until it answers, and then of what is kept of its stream.
+    pub hold: Hold,
 }
 
 /// A try that failed before anything was given to the client.
@@ -224,9 +234,10 @@ impl Job<'_> {
             let gone = Refusal::ours(Class::InternalServer, 500, "the deployment is gone");
             return Finished { result: Err(gone), end: None };
         };
-        let outgoing = match self.say(deployment, &launch) {
-            Ok(outgoing) => outgoing,
-            Err(unsayable) => return Finished { result: Err(unsayable), end: None },
+        let said = self.say(deployment, &launch);
+        let (outgoing, hold) = match said.and_then(|outgoing| self.hold_copy(outgoing)) {
+            Ok(said) => said,
+            Err(unsaid) => return Finished { result: Err(unsaid), end: None },
         };
         let trial = row.trial(&self.live.routes.settings().breaker, since);
         let served = Served {
@@ -237,6 +248,7 @@ impl Job<'_> {
             first_token: None,
             prompt: Prompt::of(self.call),
             kind: self.shape.kind(),
+            hold,
         };
         if let Some(text) = &deployment.mock {
             let asked = launch.name.unwrap_or(&self.call.model);
@@ -316,6 +328,14 @@ impl Job<'_> {
         Some(TryEnd::Failed { class: failure.class, cooled: cooled.is_some() })
     }
 
+    /// The memory of what of a request is not a part of the client's own.
+    fn hold_copy(self, outgoing: Outgoing) -> Result<(Outgoing, Hold), Box<Refusal>> {
+        let mut hold = self.gateway.buffered.hold(self.live.limits.max_buffered_in_all());
+        let copied = outgoing.body.len_beside(&self.call.body);
+        hold.fit(copied as u64).map_err(|NoRoom| Refusal::no_room())?;
+        Ok((outgoing, hold))
+    }
+
     /// The request for the provider, with a fallback's own fields and the client's protocol
     /// headers.
     fn say(self, deployment: &Deployment, launch: &Launch<'_>) -> Result<Outgoing, Box<Refusal>> {
@@ -337,7 +357,7 @@ impl Job<'_> {
         };
         let mut outgoing = said.map_err(|unsayable| Refusal::unsaid(&unsayable))?;
         if let Some(prefill) = self.behind.and_then(|behind| behind.prefill) {
-            let body = deployment.with_prefill(&outgoing.body, prefill);
+            let body = deployment.with_prefill(outgoing.endpoint, &outgoing.body, prefill);
             let why = "the answer cannot be written on";
             outgoing.body = body.ok_or_else(|| Refusal::ours(Class::BadRequest, 400, why))?;
         }
@@ -418,7 +438,7 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    async fn hold(self, outgoing: Outgoing, served: Served) -> Result<Won, Box<Refusal>> {
+    async fn hold(self, outgoing: Outgoing, mut served: Served) -> Result<Won, Box<Refusal>> {
         let Outgoing { uri, headers, body, endpoint, usage_is_ours, translator } = outgoing;
         let mut request = Request::new(RopeBody::from(body));
         *request.method_mut() = Method::POST;
@@ -433,6 +453,8 @@ impl Talk<'_> {
                 refusal
             }
         })?;
+        // Who answers has read the request.
+        let _ = served.hold.fit(0);
         let (head, body) = response.into_parts();
         if !head.status.is_success() {
             let mut hold = self.gateway.buffered.hold(self.live.limits.max_buffered_in_all());
@@ -455,7 +477,11 @@ impl Talk<'_> {
                 endpoint,
                 window,
             };
-            return opening::open(parts, body, self.deployment).await;
+            let mut opened = opening::open(parts, body, self.deployment).await?;
+            if let Won::Stream(stream) = &mut opened {
+                stream.hold_kept().map_err(|NoRoom| Refusal::no_room())?;
+            }
+            return Ok(opened);
         }
         let (body, hold) = self.whole_body(body).await?;
         let fields = inspect(self.deployment, endpoint, &headers, &body)?;
@@ -476,7 +502,7 @@ impl Talk<'_> {
         let mut hold = self.gateway.buffered.hold(limits.max_buffered_in_all());
         let read = read(body, most, &mut hold).await;
         read.map(|body| (body, hold)).map_err(|unread| match unread {
-            Unread::Broken => {
+            Unread::Broken | Unread::Gone => {
                 let why = "the provider's answer broke off before its end";
                 Refusal::ours(Class::Connection, 502, why).of_one_that_may_have_run()
             }

@@ -2,8 +2,15 @@
 //! and of answers that come in one piece until the client has them.
 //!
 //! Promises that the sum is bounded: a request is let in only where its body fits, and what runs
-//! may take as much again for its answers. Copies that a translation makes are not counted, nor is
-//! what a connection reads ahead; both are a small multiple of what is.
+//! may take as much again. Part of that are the copies that are made on the way: of a request in
+//! another dialect or with a prefill, until its answer begins, and of an answer in another dialect;
+//! and what a stream keeps: the beginning that is held, half an event, and what was sent where it is
+//! to be compared.
+//!
+//! Not counted, and bounded otherwise: what is taken apart while it is translated, which no task
+//! waits in the middle of, so that there are as many as there are threads; the events before the
+//! first content of a stream, by [`opening`](super::opening); what a connection reads ahead, by its
+//! buffer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +67,19 @@ impl Hold {
         }
     }
 
+    /// Holds exactly so many.
+    pub(super) fn fit(&mut self, bytes: u64) -> Result<(), NoRoom> {
+        match self.own.checked_sub(bytes) {
+            None => self.grow_to(bytes),
+            Some(0) => Ok(()),
+            Some(less) => {
+                self.all.0.fetch_sub(less, Ordering::Relaxed);
+                self.own = bytes;
+                Ok(())
+            }
+        }
+    }
+
     /// What it holds, in a hold of its own; nothing is left in this one.
     pub(super) fn take(&mut self) -> Self {
         Self { all: self.all.clone(), own: std::mem::take(&mut self.own), most: self.most }
@@ -81,7 +101,10 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(self.own, Ordering::Relaxed);
+        // Most streams hold nothing, and the count is shared by all.
+        if self.own > 0 {
+            self.all.0.fetch_sub(self.own, Ordering::Relaxed);
+        }
     }
 }
 
@@ -110,6 +133,10 @@ mod tests {
         assert_eq!((one.grow_to(60), one.grow_to(61)), (Ok(()), Err(NoRoom)));
         drop(one);
         assert_eq!((all.bytes(), other.grow_to(100)), (100 - 60, Ok(())));
+        let mut fitting = all.hold(100);
+        assert_eq!((fitting.fit(1), other.fit(60), fitting.fit(40)), (Err(NoRoom), Ok(()), Ok(())));
+        assert_eq!((all.bytes(), fitting.fit(41), fitting.fit(0)), (100, Err(NoRoom), Ok(())));
+        assert_eq!(other.fit(100), Ok(()));
         let mut answer = all.hold(200);
         assert_eq!((answer.grow(100), answer.grow(1)), (Ok(()), Err(NoRoom)));
         drop((other, answer));

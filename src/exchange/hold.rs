@@ -1,12 +1,14 @@
 //! The beginning of a stream that is kept back, so that a break in it is a failed try as any
 //! other: the client has seen nothing, and another deployment can be asked.
 //!
-//! Promises that what is kept back is bounded in events, bytes and time, and that nothing of it
+//! Promises that what is kept back is bounded in events, bytes and time, counts as
+//! [buffered](super::buffered), and that nothing of it
 //! reaches a client unless the whole of it does.
 
 use http_body_util::BodyExt as _;
 
 use super::attempt::{Finished, Job, Refusal, Stream};
+use super::buffered::NoRoom;
 use super::gather::{Gathering, cut, read_event};
 use super::opening::{self, MOST_HELD_BYTES};
 use super::race::Won;
@@ -64,6 +66,7 @@ impl Gathering<'_> {
             let frame = frame.map_err(|_| cut("the provider's stream broke off"))?;
             let chunk = frame.into_data().unwrap_or_default();
             stream.framer.push(chunk).map_err(|_| cut("the provider sent an endless event"))?;
+            stream.hold_kept().map_err(|NoRoom| Refusal::no_room())?;
         }
     }
 }

@@ -31,6 +31,7 @@ mod used;
 mod whole;
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
@@ -99,21 +100,29 @@ impl Gateway {
 
     /// The whole life of one request. If you read one function in this crate, read this one.
     ///
+    /// Its record is opened before there is a future: a client that sends its request and closes at
+    /// once has it dropped before it is ever polled.
+    ///
     /// Cancel safety: dropping the future, as happens when the client goes away, ends the calls
     /// that run for it; the record says so.
-    pub async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let live = self.live.load_full();
+    pub fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Body>> + Send {
         let (head, body) = request.into_parts();
         let mut ledger =
             Ledger::open(self.sink.clone(), &self.in_flight, call_id(&head.headers), time::now());
-        match self.converse(&live, &head, body, &mut ledger).await {
-            Ok(Said::Listed(list)) => model_list::response(list, ledger),
-            Ok(Said::Won(Won::Mock(mocked))) => mock::response(*mocked, &live, ledger),
-            Ok(Said::Won(Won::Stream(stream))) => relay::response(*stream, &live, ledger),
-            Ok(Said::Won(Won::Whole(answer))) => whole::response(answer, &live, ledger),
-            Err(rejection) => {
-                let dialect = endpoint::dialect_at(head.uri.path());
-                reject::response(dialect, *rejection, &live, ledger)
+        async move {
+            let live = self.live.load_full();
+            match self.converse(&live, &head, body, &mut ledger).await {
+                Ok(Said::Listed(list)) => model_list::response(list, ledger),
+                Ok(Said::Won(Won::Mock(mocked))) => mock::response(*mocked, &live, ledger),
+                Ok(Said::Won(Won::Stream(stream))) => relay::response(*stream, &live, ledger),
+                Ok(Said::Won(Won::Whole(answer))) => whole::response(answer, &live, ledger),
+                Err(rejection) => {
+                    let dialect = endpoint::dialect_at(head.uri.path());
+                    reject::response(dialect, *rejection, &live, ledger)
+                }
             }
         }
     }
@@ -248,6 +257,7 @@ async fn collect(
     match in_time(limits.body_timeout, read(body, limits.max_body_bytes, &mut hold)).await {
         Err(_) => Err(Rejection::slow_body(limits.body_timeout).into()),
         Ok(Err(Unread::Broken)) => Err(Rejection::broken_body().into()),
+        Ok(Err(Unread::Gone)) => Err(Rejection::broken_body().for_nobody().into()),
         Ok(Err(Unread::TooLong)) => Err(Rejection::too_large(limits.max_body_bytes).into()),
         Ok(Err(Unread::NoRoom)) => Err(no_room().into()),
         Ok(Ok(bytes)) => Ok((bytes, hold)),
@@ -268,19 +278,22 @@ async fn in_time<F: Future>(limit: Duration, future: F) -> Result<F::Output, Ela
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unread {
     Broken,
+    /// Who sent it has closed the connection.
+    Gone,
     NoRoom,
     TooLong,
 }
 
 /// Reads a body to its end. One that comes in one piece is not copied.
 async fn read(
-    mut body: impl http_body::Body<Data = Bytes> + Unpin,
+    mut body: impl http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin,
     most: u64,
     hold: &mut Hold,
 ) -> Result<Bytes, Unread> {
     let mut pieces = crate::protocol::Rope::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Unread::Broken)?;
+        let frame =
+            frame.map_err(|why| if is_gone(&why) { Unread::Gone } else { Unread::Broken })?;
         if let Ok(piece) = frame.into_data() {
             pieces.push(piece);
             if pieces.len() as u64 > most {
@@ -290,6 +303,14 @@ async fn read(
         }
     }
     Ok(pieces.to_bytes())
+}
+
+/// Whether a body broke off because its connection did.
+fn is_gone(why: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(why).and_then(|it| it.downcast_ref::<io::Error>());
+    let kind = cause.map(io::Error::kind);
+    why.is_incomplete_message()
+        || matches!(kind, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof))
 }
 
 /// Whole milliseconds with three decimals: `12.345`.

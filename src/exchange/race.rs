@@ -199,21 +199,43 @@ impl Lost {
         let id = live.deployment(launch.member.deployment).map(|deployment| deployment.id.clone());
         self.failed.push((id.unwrap_or_default(), refusal.failure.class));
         // The client hears of one group's last failure; earlier ones of the same group are over.
-        self.refusals.retain(|(id, _)| id.0 + 1 != launch.id.0 || launch.retries == 0);
+        if !rejects_prefill(&refusal) {
+            self.refusals.retain(|(id, _)| id.0 + 1 != launch.id.0 || launch.retries == 0);
+        }
         self.refusals.push((launch.id, refusal));
     }
+
+    /// What is told of a try: its own refusal. That one cannot go on from the beginning of an answer
+    /// hides nothing of another that can and has failed.
+    fn told(mut self, tried: TryId) -> Option<Refusal> {
+        let at = self.refusals.iter().position(|(id, _)| *id == tried)?;
+        let before = self.refusals.get(..at).unwrap_or_default();
+        let hidden = before.iter().rposition(|(_, refusal)| !rejects_prefill(refusal));
+        let is_prefill = self.refusals.get(at).is_some_and(|(_, refusal)| rejects_prefill(refusal));
+        let at = hidden.filter(|_| is_prefill).unwrap_or(at);
+        Some(self.refusals.swap_remove(at).1)
+    }
+}
+
+/// Whether a model refuses a request because it ends with the beginning of its answer.
+fn rejects_prefill(refusal: &Refusal) -> bool {
+    let RefusalBody::Theirs(body, _) = &refusal.body else { return false };
+    refusal.failure.class == Class::BadRequest
+        && [&b"prefill"[..], b"Prefill", b"pre-fill", b"Pre-fill"]
+            .iter()
+            .any(|word| memchr::memmem::find(body, word).is_some())
 }
 
 fn reject(
     verdict: Verdict,
-    lost: Lost,
+    mut lost: Lost,
     waiting: &Waiting,
     job: Job<'_>,
     target: &Resolved,
 ) -> Rejection {
     let Job { live, call, .. } = job;
     let group = live.routes.group(target.group).map_or("", |group| &group.name);
-    let path = Path { failed: lost.failed, ..Path::default() };
+    let path = Path { failed: std::mem::take(&mut lost.failed), ..Path::default() };
     match verdict {
         Verdict::NoCandidate(NoCandidate::AllBusy) => {
             Rejection::all_busy(group, waiting, &live.limits)
@@ -230,8 +252,9 @@ fn reject(
             Rejection::no_tag_match(group, &call.wishes.tags)
         }
         Verdict::Tried(id, failure) => {
-            let refusal = lost.refusals.into_iter().find(|(tried, _)| *tried == id);
-            refused(failure, refusal.map(|(_, refusal)| refusal), job)
+            let refusal = lost.told(id);
+            let failure = refusal.as_ref().map_or(failure, |refusal| refusal.failure);
+            refused(failure, refusal, job)
         }
     }
     .with_path(path)

@@ -29,6 +29,8 @@ pub(super) struct Rejection {
     allow: Option<&'static str>,
     shed: Option<Shed>,
     path: Path,
+    /// Whether nobody is there to hear it.
+    unheard: bool,
 }
 
 /// The words of a rejection.
@@ -62,6 +64,7 @@ impl Rejection {
             allow: None,
             shed: None,
             path: Path::default(),
+            unheard: false,
         }
     }
 
@@ -102,6 +105,11 @@ impl Rejection {
     pub(super) fn with_path(mut self, path: Path) -> Self {
         self.path = path;
         self
+    }
+
+    /// The same where the client has left: its record says that.
+    pub(super) fn for_nobody(self) -> Self {
+        Self { unheard: true, ..self }
     }
 
     pub(super) fn denied(denied: Denied) -> Self {
@@ -357,9 +365,11 @@ pub(super) fn response(
         .ok()
         .filter(|status| status.as_u16() >= 400)
         .unwrap_or(StatusCode::BAD_GATEWAY);
-    ledger.record.status = status.as_u16();
-    ledger.record.end = End::Refused;
-    ledger.record.class = Some(rejection.class);
+    if !rejection.unheard {
+        ledger.record.status = status.as_u16();
+        ledger.record.end = End::Refused;
+        ledger.record.class = Some(rejection.class);
+    }
     ledger.record.shed = rejection.shed;
     let body = match rejection.say {
         Say::Theirs(body) => body,

@@ -10,10 +10,16 @@ use super::live::Live;
 use super::names_model;
 use super::reject::{self, Rejection};
 use crate::account::{End, Ledger};
-use crate::protocol::{Edits, Endpoint};
+use crate::protocol::{Dialect, Edits, Endpoint};
 
 /// The answer for the client.
 pub(super) fn response(mut whole: Box<Whole>, live: &Live, mut ledger: Ledger) -> Response<Body> {
+    // The answer is there twice until the one that came is dropped.
+    if whole.hold.grow(whole.body.len() as u64).is_err() {
+        let dialect = ledger.record.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect);
+        let rejection = Rejection::no_room(live.limits.max_buffered_bytes);
+        return reject::response(dialect, rejection, live, ledger);
+    }
     let body = match &mut whole.translator {
         None => Ok(with_name(&whole)),
         Some(translator) => translator.answer(&whole.body),
@@ -21,8 +27,7 @@ pub(super) fn response(mut whole: Box<Whole>, live: &Live, mut ledger: Ledger) -
     let body = match body {
         Ok(body) => body,
         Err(garbled) => {
-            let dialect =
-                ledger.record.endpoint.map_or(crate::protocol::Dialect::OpenAi, Endpoint::dialect);
+            let dialect = ledger.record.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect);
             let rejection = Rejection::garbled(&garbled);
             return reject::response(dialect, rejection, live, ledger);
         }

@@ -59,6 +59,13 @@ impl Rope {
         }
     }
 
+    /// How many of its bytes are not a part of `whole` in memory: what it takes beside that.
+    pub fn len_beside(&self, whole: &Bytes) -> usize {
+        let own = whole.as_ptr_range();
+        let others = self.pieces.iter().filter(|piece| !own.contains(&piece.as_ptr()));
+        others.map(Bytes::len).sum()
+    }
+
     /// The same bytes in the form that is cheapest to write: short bodies in one piece.
     #[must_use]
     pub fn settled(self) -> Self {

@@ -91,6 +91,11 @@ impl Framer {
         }
     }
 
+    /// How many bytes it keeps that are not part of a whole event yet.
+    pub fn kept(&self) -> usize {
+        self.pending.len() + self.fresh.len()
+    }
+
     /// What is left when the stream has ended: an event whose blank line is missing, or nothing.
     pub fn rest(&mut self) -> Option<Bytes> {
         self.searched = Searched::default();

@@ -150,7 +150,7 @@ pub(super) const BUFFERED: Row = Row::new(
     "pillion_buffered_bytes",
     Kind::Gauge,
     &[],
-    "Memory that bodies take: of requests as long as they may be asked for again, and of answers in one piece.",
+    "Memory that bodies take: of requests as long as they may be asked for again, of answers in one piece, of both in another dialect, and of what is kept of streams.",
 );
 
 pub(super) const FIRST_TOKEN: Row = Row::new(
@@ -283,7 +283,7 @@ pub(super) const RECOVERIES: Row = Row::new(
     "pillion_stream_recoveries_total",
     Kind::Counter,
     &["model_group", "outcome"],
-    "Streams that broke off where pillion.streams.recovery is set, by what became of them: unseen (in the window that was held, and another try answered), restarted (a second stream went on behind the first), continued (it was asked to write on), differed (it did not begin as the first), failed, or ineligible (more than text was sent).",
+    "Streams that broke off where pillion.streams.recovery is set, by what became of them: unseen (in the window that was held, and another try answered), restarted (a second stream went on behind the first), continued (it was asked to write on), differed (it did not begin as the first), failed, or ineligible (what was sent cannot go on elsewhere).",
 );
 
 pub(super) const RECOVERY_TOKENS: Row = Row::new(

@@ -153,6 +153,11 @@ async fn an_outage_is_served_by_the_fallback_with_few_probes_and_ends_soon() {
     // Three failures open it; then probes, whose pauses double up to 1 s, give or take a fifth.
     println!("{asked} requests, of which the primary saw {}", seen.len());
     assert!(asked > 60 && (5..=16).contains(&seen.len()), "{} of {asked}", seen.len());
+    // The fallback has answered each, also those for which the primary was probed.
+    assert_eq!(other.requests().len(), asked);
+    // A tenth of 2 s for each probe.
+    let least = Duration::from_millis(200) * u32::try_from(seen.len() - 3).unwrap();
+    assert!(least <= now().saturating_duration_since(began), "{} probes", seen.len() - 3);
     for pair in seen[2..].windows(2) {
         let pause = pair[1].at.saturating_duration_since(pair[0].at);
         assert!(pause > Duration::from_millis(150), "{pause:?} between two probes");

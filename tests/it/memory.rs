@@ -3,11 +3,11 @@
 #![cfg(test)]
 
 use crate::limits::peak_memory;
-use crate::support::chat;
 use crate::support::script::{Gate, Step, send, serve};
 use crate::support::sidecar::{Pillion, Start, config};
 use crate::support::upstream::Upstream;
 use crate::support::wire::Answer;
+use crate::support::{chat, until};
 
 const MB: usize = 1 << 20;
 
@@ -188,6 +188,111 @@ async fn an_answer_for_which_there_is_no_memory_is_an_error_and_nobody_elses_fau
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_in_another_dialect_counts_twice_until_it_is_answered() {
+    let (head, rest) = (Gate::shut(), Gate::shut());
+    let steps = [
+        Step::Gate(head.clone()),
+        send(chat::STREAM_HEAD.to_owned() + &chat::delta("w0")),
+        Step::Gate(rest.clone()),
+        send(chat::ending()),
+    ];
+    let upstream = Upstream::playing(steps.into()).await;
+    let sidecar = with_limits(&upstream, "").await;
+    let more = ",\"max_tokens\":9,\"stream\":true";
+    let translated = chat::post(&chat::body_saying("gpt", &"a".repeat(4 * MB), more)).replacen(
+        "chat/completions",
+        "messages",
+        1,
+    );
+    let mut wire = sidecar.wire().await;
+    wire.send(translated).await;
+    upstream.received(1).await;
+    let bytes = sidecar.metrics().await.of(BUFFERED);
+    assert!((8 * MB as u64..9 * MB as u64).contains(&bytes), "{bytes}");
+    head.open();
+    wire.until_text("w0").await;
+    sidecar.falls_to_zero(&[BUFFERED]).await;
+    assert_eq!(sidecar.metrics().await.of("pillion_tries_in_flight"), 1);
+    rest.open();
+    assert_eq!(wire.answer().await.status(), 200);
+    sidecar.stop().await;
+}
+
+/// A stream of one long event, or of its first half.
+fn of_one_event(bytes: usize, is_whole: bool, then: Gate) -> Vec<Step> {
+    let long = chat::delta(&"a".repeat(bytes));
+    let (first, rest) = long.split_at(long.len() / 2);
+    let mut steps = vec![send(chat::STREAM_HEAD), send(chat::delta("w0")), send(first.to_owned())];
+    if is_whole {
+        steps.push(send(rest.to_owned()));
+    }
+    steps.push(Step::Gate(then));
+    if !is_whole {
+        steps.push(send(rest.to_owned()));
+    }
+    steps.push(send(chat::ending()));
+    steps
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_of_a_stream_counts() {
+    let held = "streams: {recovery: hold, hold_tokens: 3, hold_time: 60s}";
+    let sent = "streams: {recovery: restart}";
+    // An event in what is held; half an event; what was sent and may be compared.
+    for (streams, is_whole, bytes) in
+        [(held, true, 4 * MB), ("", false, 4 * MB), (sent, true, MB / 2)]
+    {
+        let gate = Gate::shut();
+        let upstream = Upstream::playing(of_one_event(bytes, is_whole, gate.clone())).await;
+        let text = config(&[&upstream]) + &format!("pillion: {{{streams}}}\n");
+        let sidecar = Start::with(text).ready().await;
+        let mut wire = sidecar.wire().await;
+        wire.send(chat::streamed("gpt")).await;
+        let least = if is_whole { bytes } else { bytes / 2 - 1_000 };
+        let look = async {
+            until("the memory to count", async || {
+                let counted = sidecar.metrics().await.of(BUFFERED);
+                assert!(counted < (2 * bytes) as u64, "{counted}");
+                (counted >= least as u64).then_some(())
+            })
+            .await;
+            gate.open();
+        };
+        let (answer, ()) = futures_util::future::join(wire.answer(), look).await;
+        assert!(answer.is_done(), "{}", answer.status());
+        assert_eq!(answer.body.matches('a').count() / bytes, 1);
+        sidecar.falls_to_zero(&[BUFFERED]).await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_for_which_there_is_no_memory_ends_as_cut_and_is_nobody_elses_fault() {
+    let limits = "limits: {max_body_bytes: 1048576, max_buffered_bytes: 1048576}";
+    let held = ", streams: {recovery: hold, hold_tokens: 3, hold_time: 60s}";
+    for (more, status) in [("", 200), (held, 503)] {
+        let upstream = Upstream::playing(of_one_event(8 * MB, status == 503, Gate::shut())).await;
+        // Two, since one that is alone is never in cooldown.
+        let text = config(&[&upstream, &upstream]) + &format!("pillion: {{{limits}{more}}}\n");
+        let sidecar = Start::with(text).ready().await;
+        for _ in 0..8 {
+            let answer = sidecar.ask(chat::streamed("gpt")).await;
+            assert_eq!(answer.status(), status, "{answer:?}");
+            assert!(answer.body.contains("max_buffered_bytes") && !answer.is_done(), "{answer:?}");
+            assert_eq!(answer.body.contains("w0"), status == 200);
+        }
+        let cooled = sidecar.metrics().await.of("pillion_cooldowns_total");
+        assert_eq!((cooled, upstream.requests().len()), (0, 8));
+        let end = if status == 200 { "truncated" } else { "refused" };
+        let records = sidecar.recorded(8).await;
+        assert!(records.iter().all(|record| record["end"] == end), "{records:?}");
+        assert!(peak_memory(sidecar.id()) < 64 * MB as u64);
+        sidecar.falls_to_zero(&[BUFFERED, "pillion_requests_in_flight"]).await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_slowly_slows_the_provider_down() {
     const READERS: usize = 8;
     let words = chat::delta(&"more ".repeat(2_000));
@@ -204,18 +309,28 @@ async fn who_reads_slowly_slows_the_provider_down() {
     // One of them reads as fast as it can, and gets what the others might have had.
     let reader = readers.first_mut().unwrap();
     assert_eq!(reader.head().await.status, 200);
-    let mut read = 0;
+    let (mut read, mut halfway) = (0, Vec::new());
+    let flood = || {
+        let mut sent: Vec<_> = upstream.connections().iter().map(|it| it.flood).collect();
+        sent.sort_unstable();
+        sent
+    };
     while read < 96 * MB {
         read += reader.chunk().await.expect("there is more").0.len();
+        if read >= 64 * MB && halfway.is_empty() {
+            halfway = flood();
+        }
     }
-    let mut sent: Vec<_> = upstream.connections().iter().map(|it| it.flood).collect();
-    sent.sort_unstable();
+    let sent = flood();
     let peak = peak_memory(sidecar.id());
     println!("slow readers: {sent:?} bytes were sent, {} MiB held at most", peak >> 20);
     // Two sockets' buffers and ours; the kernel alone may keep some megabytes in each of them.
     let (fastest, slow) = sent.split_last().unwrap();
     assert!(*fastest >= 96 * MB, "{sent:?}");
     assert!(slow.iter().all(|bytes| (1..32 * MB).contains(bytes)), "{sent:?}");
+    // Who does not read holds its provider up: it writes no more while another one writes on.
+    let more: usize = slow.iter().zip(&halfway).map(|(now, then)| now - then).sum();
+    assert!(more < MB, "{more} bytes more: {halfway:?}, {sent:?}");
     assert!(peak < 64 * MB as u64, "{peak}");
     drop(readers);
     for number in 0..READERS {

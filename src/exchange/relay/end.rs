@@ -50,6 +50,17 @@ impl Relay {
         self.note_try(end, Some(used));
     }
 
+    /// The same for a stream that ends for want of our own memory.
+    pub(super) fn settle_blameless(&mut self, failure: Failure) {
+        let used = self.used();
+        self.note(used);
+        self.charge(used);
+        self.note_try(TryEnd::Failed { class: failure.class, cooled: false }, None);
+        let record = &mut self.ledger.record;
+        record.end = End::Truncated;
+        record.class = Some(failure.class);
+    }
+
     /// Tells the statistics, and what the try came to.
     fn count(&self, failure: Option<Failure>, used: Used) -> TryEnd {
         let now = time::now();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::super::{opening, silence};
+use super::recovery::Recovery;
 use super::{Phase, Relay};
 use crate::account::End;
 use crate::lexicon::{Class, Failure};
@@ -31,6 +32,28 @@ impl Relay {
     pub(super) fn cut(&mut self, why: &str, out: &mut BytesMut) {
         let fault = Fault::new(self.dialect, 502, format!("{why}; the answer so far is not whole"));
         self.fail(Failure::new(Class::Connection, 502), fault, out);
+    }
+
+    /// Holds the memory of what is kept of it: half an event, and what was sent where that may be
+    /// compared. It ends where there is none, and its deployment is not to blame.
+    pub(super) fn hold_kept(&mut self, out: &mut BytesMut) {
+        let sent = self.recovery.as_ref().map_or(0, Recovery::kept);
+        if self.phase != Phase::Flowing
+            || self.served.hold.fit((self.framer.kept() + sent) as u64).is_ok()
+        {
+            return;
+        }
+        let failure = Failure::new(Class::ServiceUnavailable, 503);
+        let most = self.live.limits.max_buffered_bytes;
+        let why = format!(
+            "the gateway has no memory left for this stream: bodies take twice the {most} bytes of pillion.limits.max_buffered_bytes"
+        );
+        if self.leave_joining() {
+            return;
+        }
+        out.extend_from_slice(&Fault::new(self.dialect, 503, why).event(self.dialect));
+        self.phase = Phase::Over;
+        self.settle_blameless(failure);
     }
 
     pub(super) fn fail(&mut self, failure: Failure, mut fault: Fault, out: &mut BytesMut) {

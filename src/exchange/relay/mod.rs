@@ -147,6 +147,7 @@ impl Relay {
         loop {
             if self.phase == Phase::Flowing {
                 self.pump(&mut out);
+                self.hold_kept(&mut out);
             }
             if !self.parting.is_empty() {
                 out.extend_from_slice(&std::mem::take(&mut self.parting));

@@ -2,8 +2,9 @@
 //!
 //! Promises one more try and no splice but the one that was asked for: nothing of a second stream
 //! reaches the client before it has said again what was sent of the first, unless it was asked to
-//! write on behind it; and where it does not, the client hears how the first one failed. The try is a future that is polled and dropped with the body: no task, and a
-//! client that leaves ends it at the wire.
+//! write on behind it; and where it does not, the client hears how the first one failed.
+//! The try is a future that is polled and dropped with the body: no task, and a client that leaves
+//! ends it at the wire.
 
 use std::fmt;
 use std::future::Future;
@@ -49,6 +50,17 @@ pub(super) struct Broken {
 }
 
 impl Recovery {
+    /// How many bytes are kept to be compared.
+    pub(super) fn kept(&self) -> usize {
+        match self {
+            Self::Ready(_, sent) | Self::Due(_, sent, _) => sent.kept(),
+            Self::Joining(seam, framer, _) | Self::Joined(seam, framer) => {
+                seam.kept() + framer.kept()
+            }
+            Self::Asked => 0,
+        }
+    }
+
     /// `None` where a stream of this endpoint cannot be joined.
     pub(super) fn of(again: Option<Box<Again>>, endpoint: Option<Endpoint>) -> Option<Self> {
         Some(Self::Ready(again?, Sent::new(endpoint?)?))
@@ -172,6 +184,21 @@ impl Relay {
         if let Some(Recovery::Joining(_, _, broken)) = self.recovery.take() {
             self.settle_beside(None);
             self.give_up(*broken, "differed");
+        }
+    }
+
+    /// Gives up a second stream that has not gone on yet; false where there is none.
+    pub(super) fn leave_joining(&mut self) -> bool {
+        match self.recovery.take() {
+            Some(Recovery::Joining(_, _, broken)) => {
+                self.settle_beside(None);
+                self.give_up(*broken, "failed");
+                true
+            }
+            other => {
+                self.recovery = other;
+                false
+            }
         }
     }
 

@@ -19,6 +19,11 @@ impl Joint {
         Self { given: given.to_owned(), echo: String::new(), spaces, is_decided: false }
     }
 
+    /// Where it stood in a prompt, which nobody says again.
+    pub(super) fn in_prompt(sent: &str) -> Self {
+        Self { is_decided: true, ..Self::behind(sent) }
+    }
+
     /// Adds a piece of what came; returns what of it is new.
     pub(super) fn add(&mut self, text: &str) -> String {
         if self.is_decided {

@@ -5,11 +5,14 @@
 //! answer under one id, or that it learns of the [difference](Differs): a seam passes nothing
 //! before it knows that what comes belongs behind what was sent.
 
+mod chunk;
 mod joint;
+mod message;
 mod parts;
+mod response;
 mod sent;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::BytesMut;
 use serde_json::{Map, Value};
@@ -18,8 +21,9 @@ use super::Endpoint;
 use super::Usage;
 use super::watch::payload;
 use joint::Joint;
-use parts::Part;
-use sent::Piece;
+use message::{FIRST_BLOCK, FIRST_BLOCK_END};
+use parts::{Left, Part};
+use sent::{NUMBER, Piece};
 
 pub use sent::Sent;
 
@@ -32,6 +36,10 @@ pub struct Differs;
 pub struct Seam {
     endpoint: Endpoint,
     labels: Map<String, Value>,
+    /// What the client calls that which the second stream has another name for.
+    names: HashMap<Box<str>, Box<str>>,
+    /// The number of the last event that was passed, where they are numbered.
+    number: Option<u64>,
     /// What must come again before anything is passed.
     expected: VecDeque<Piece>,
     /// Where the second stream writes on, and has not begun to.
@@ -43,19 +51,27 @@ pub struct Seam {
 impl Seam {
     /// For a second stream that says from its beginning what was sent.
     pub fn restart(sent: Sent) -> Self {
-        let Sent { endpoint, labels, pieces: expected, .. } = sent;
-        Self { endpoint, labels, expected, joint: None, before: None }
+        let Sent { endpoint, labels, number, pieces: expected, .. } = sent;
+        let names = HashMap::new();
+        Self { endpoint, labels, names, number, expected, joint: None, before: None }
     }
 
     /// For a second stream that writes on behind what was sent, which used `before`.
-    pub fn write_on(sent: Sent, before: Usage) -> Self {
-        let text = sent.pieces.into_iter().find_map(|piece| match piece {
+    pub fn write_on(mut sent: Sent, before: Usage) -> Self {
+        let text = std::mem::take(&mut sent.pieces).into_iter().find_map(|piece| match piece {
             Piece::Mark(_) => None,
             Piece::Text(_, text) => Some(text),
         });
-        let joint = Some(Joint::behind(&text.unwrap_or_default()));
-        let Sent { endpoint, labels, .. } = sent;
-        Self { endpoint, labels, expected: VecDeque::new(), joint, before: Some(before) }
+        let text = text.unwrap_or_default();
+        let joint = match sent.endpoint {
+            Endpoint::Completions => Joint::in_prompt(&text),
+            Endpoint::ChatCompletions
+            | Endpoint::CountTokens
+            | Endpoint::Embeddings
+            | Endpoint::Messages
+            | Endpoint::Responses => Joint::behind(&text),
+        };
+        Self { joint: Some(joint), before: Some(before), ..Self::restart(sent) }
     }
 
     /// Whether what comes belongs behind what was sent.
@@ -66,6 +82,15 @@ impl Seam {
     /// Whether the client gets the first stream and the second one behind it.
     pub fn writes_on(&self) -> bool {
         self.before.is_some()
+    }
+
+    /// How many bytes are kept of what must come again.
+    pub fn kept(&self) -> usize {
+        let kept = self.expected.iter().map(|piece| match piece {
+            Piece::Mark(mark) => mark.what.len(),
+            Piece::Text(_, text) => text.len(),
+        });
+        kept.sum()
     }
 
     /// Takes one event of the second stream and appends to `out` what of it is new.
@@ -97,24 +122,27 @@ impl Seam {
     /// Takes out of an event what was sent before; whether anything is left.
     fn compare(&mut self, json: &mut Map<String, Value>) -> Result<bool, Differs> {
         let mut is_new = parts::is_sign_of_life(self.endpoint, json);
-        let mut tails = Vec::new();
+        let mut left = Left::default();
         for part in parts::of(self.endpoint, json) {
             match part {
                 Part::Mark(mark) => match self.expected.pop_front() {
-                    Some(Piece::Mark(want)) if want == mark => {}
+                    Some(Piece::Mark(first)) if first.what == mark.what => {
+                        self.names.extend(mark.ids.into_iter().zip(first.ids));
+                        left.drop_mark(mark.what);
+                    }
                     Some(Piece::Mark(_) | Piece::Text(..)) => return Err(Differs),
                     None => is_new = true,
                 },
                 Part::Text(kind, text) => {
                     let tail = self.behind(&kind, text)?.to_owned();
                     is_new |= !tail.is_empty();
-                    tails.push(tail);
+                    left.keep(kind, tail);
                 }
                 Part::End | Part::Other if self.is_joined() => is_new = true,
                 Part::End | Part::Other => return Err(Differs),
             }
         }
-        parts::put(self.endpoint, json, tails);
+        parts::put(self.endpoint, json, left);
         Ok(is_new)
     }
 
@@ -126,20 +154,20 @@ impl Seam {
     ) -> Result<bool, Differs> {
         let Some(joint) = &mut self.joint else { return Ok(true) };
         let (mut is_new, mut ends) = (parts::is_sign_of_life(self.endpoint, json), false);
-        let mut tails = Vec::new();
+        let mut left = Left::default();
         for part in parts::of(self.endpoint, json) {
             match part {
-                Part::Mark(mark) if *mark == *parts::FIRST_BLOCK => {}
+                Part::Mark(mark) if *mark.what == *FIRST_BLOCK => {}
                 Part::End => ends = true,
-                Part::Mark(mark) if *mark == *parts::FIRST_BLOCK_END => ends = true,
-                Part::Text(kind, text) if matches!(&*kind, "content" | parts::FIRST_TEXT) => {
-                    tails.push(joint.add(text));
+                Part::Mark(mark) if *mark.what == *FIRST_BLOCK_END => ends = true,
+                Part::Text(kind, text) if *kind == *parts::plain_text(self.endpoint) => {
+                    left.keep(kind, joint.add(text));
                 }
                 Part::Mark(_) | Part::Other | Part::Text(..) => return Err(Differs),
             }
         }
-        is_new |= ends || tails.iter().any(|tail| !tail.is_empty());
-        parts::put(self.endpoint, json, tails);
+        is_new |= ends || left.has_text();
+        parts::put(self.endpoint, json, left);
         if ends {
             let kept = joint.end();
             if !kept.is_empty()
@@ -178,19 +206,25 @@ impl Seam {
     }
 
     /// Passes an event under the names of the first stream.
-    fn pass(&self, mut json: Map<String, Value>, out: &mut BytesMut) {
+    fn pass(&mut self, mut json: Map<String, Value>, out: &mut BytesMut) {
         if let Some(before) = &self.before {
             parts::add_usage(self.endpoint, &mut json, before);
         }
-        if self.endpoint == Endpoint::Messages {
-            let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
-            out.extend_from_slice(format!("event: {kind}\n").as_bytes());
-        } else {
-            for (name, value) in &self.labels {
-                if let Some(own) = json.get_mut(name) {
-                    own.clone_from(value);
-                }
-            }
+        let name = |second: &str| self.names.get(second).map(|first| &**first);
+        match self.endpoint {
+            Endpoint::Messages => {}
+            Endpoint::Responses => response::rename(&mut json, &self.labels, name),
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::CountTokens
+            | Endpoint::Embeddings => chunk::rename(&mut json, &self.labels, name),
+        }
+        if let (Some(last), Some(number)) = (&mut self.number, json.get_mut(NUMBER)) {
+            *last += 1;
+            *number = (*last).into();
+        }
+        if let Endpoint::Messages | Endpoint::Responses = self.endpoint {
+            out.extend_from_slice(format!("event: {}\n", parts::kind(&json)).as_bytes());
         }
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(Value::Object(json).to_string().as_bytes());
@@ -269,7 +303,7 @@ mod tests {
         check(&["one two"], &["one"], Err(Differs));
         check(&["ä"], &["a"], Err(Differs));
         let first = words(&["one"]);
-        let called = chat(&["{\"tool_calls\":[{\"index\":0}]}"]);
+        let called = chat(&["{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\"}}]}"]);
         assert_eq!(join(Endpoint::ChatCompletions, &first, &called), Err(Differs));
         let thought = chat(&["{\"reasoning_content\":\"one\"}"]);
         assert_eq!(join(Endpoint::ChatCompletions, &first, &thought), Err(Differs));
@@ -392,17 +426,246 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_a_call_of_a_tool_a_second_choice_or_the_end() {
+    fn nothing_follows_a_second_choice_what_nobody_knows_or_the_end() {
         for event in [
-            chat(&["{\"tool_calls\":[{\"index\":0}]}"]).remove(0),
-            words(&["x"]).remove(0).replace("\"index\":0", "\"index\":1"),
-            end(),
-            "data: [DONE]\n\n".to_owned(),
+            chat(&[r#"{"tool_calls":[{"index":0,"function":{"name":"f"},"extra":{"signed":1}}]}"#]),
+            chat(&[r#"{"tool_calls":[{"index":0,"id":"unnamed"}]}"#]),
+            chat(&[r#"{"function_call":{"name":"f"}}"#]),
+            vec![words(&["x"]).remove(0).replace("\"index\":0", "\"index\":1")],
+            vec![end()],
+            vec!["data: [DONE]\n\n".to_owned()],
         ] {
             let mut sent = Sent::new(Endpoint::ChatCompletions).unwrap();
-            sent.note(event.as_bytes());
-            assert!(!sent.is_open(), "{event}");
+            sent.note(event[0].as_bytes());
+            assert!(!sent.is_open(), "{event:?}");
         }
-        assert!(Sent::new(Endpoint::Responses).is_none());
+        assert!(Sent::new(Endpoint::Embeddings).is_none());
+    }
+
+    /// Pieces of calls of a chat: index, id, name and arguments.
+    fn calls(pieces: &[(u8, &str, &str, &str)]) -> Vec<String> {
+        let delta = |(index, id, name, arguments): &(u8, &str, &str, &str)| {
+            let mut call = serde_json::json!({ "index": index, "function": {} });
+            if !name.is_empty() {
+                call["id"] = (*id).into();
+                call["type"] = "function".into();
+                call["function"]["name"] = (*name).into();
+            }
+            call["function"]["arguments"] = (*arguments).into();
+            serde_json::json!({ "role": "assistant", "tool_calls": [call] }).to_string()
+        };
+        let deltas: Vec<_> = pieces.iter().map(delta).collect();
+        chat(&deltas.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_call_goes_on_where_it_is_the_same() {
+        let join = |first: &[_], second: &[_]| {
+            join(Endpoint::ChatCompletions, &calls(first), &calls(second))
+        };
+        let first = [(0, "a0", "f", "{\"x\":"), (0, "", "", "1")];
+        // Its name, id and first arguments are with the client already.
+        let out = join(&first, &[(0, "b0", "f", "{\"x\":12"), (0, "", "", "}")]).unwrap();
+        assert!(!out.contains("\"f\"") && !out.contains("b0") && !out.contains("role"), "{out}");
+        assert!(!out.contains("\"type\""), "{out}");
+        assert!(out.contains(r#""arguments":"2""#) && out.contains(r#""arguments":"}""#), "{out}");
+        // A call that is over, and another behind it under its own id.
+        let whole = [(0, "a0", "f", "{}")];
+        let out = join(&whole, &[(0, "b0", "f", "{}"), (1, "b1", "g", "{}")]).unwrap();
+        assert!(
+            out.contains(r#""name":"g""#) && out.contains("b1") && !out.contains("b0"),
+            "{out}"
+        );
+        for other in [
+            [(0, "b0", "g", "{\"x\":1")],
+            [(0, "b0", "f", "{\"x\":2")],
+            [(0, "b0", "f", "{ \"x\":1")],
+            [(1, "b0", "f", "{\"x\":1")],
+        ] {
+            assert_eq!(join(&first, &other), Err(Differs), "{other:?}");
+        }
+        // Some say the id in each piece.
+        let mut again = calls(&[(0, "b0", "f", "{\"x\":1"), (0, "", "", "3}")]);
+        again[1] = again[1].replace("[{\"index\":0,\"f", "[{\"index\":0,\"id\":\"b0\",\"f");
+        let out = tests::join(Endpoint::ChatCompletions, &calls(&first), &again).unwrap();
+        assert!(out.contains("a0") && !out.contains("b0"), "{out}");
+    }
+
+    #[test]
+    fn a_call_of_messages_goes_on_in_its_block() {
+        let call = |id: &str, name: &str, pieces: &[&str]| {
+            let start = serde_json::json!({ "type": "content_block_start", "index": 0,
+                "content_block": { "type": "tool_use", "id": id, "name": name, "input": {} } });
+            let delta = |piece: &&str| {
+                serde_json::json!({ "type": "content_block_delta", "index": 0,
+                    "delta": { "type": "input_json_delta", "partial_json": piece } })
+            };
+            let events = [start].into_iter().chain(pieces.iter().map(delta));
+            events.map(|event| format!("data: {event}\n\n")).collect::<Vec<_>>()
+        };
+        let first = call("a", "f", &["", "{\"x\"", ":1"]);
+        let out = join(Endpoint::Messages, &first, &call("b", "f", &["{\"x\":12", "}"])).unwrap();
+        assert!(out.contains(r#""partial_json":"2""#) && out.contains(r#""}""#), "{out}");
+        assert!(!out.contains("content_block_start") && !out.contains("\"b\""), "{out}");
+        for other in [call("b", "g", &["{\"x\":1"]), call("b", "f", &["{\"y\""])] {
+            assert_eq!(join(Endpoint::Messages, &first, &other), Err(Differs));
+        }
+    }
+
+    fn texts(words: &[&str]) -> Vec<String> {
+        let event = |word: &&str| {
+            format!(
+                "data: {{\"id\":\"b\",\"choices\":[{{\"index\":0,\"text\":\"{word}\",\"logprobs\":null,\"finish_reason\":null}}]}}\n\n"
+            )
+        };
+        words.iter().map(event).collect()
+    }
+
+    #[test]
+    fn a_text_completion_goes_on() {
+        let first: Vec<_> =
+            texts(&["one ", "two"]).iter().map(|it| it.replace("\"b\"", "\"a\"")).collect();
+        let out = join(Endpoint::Completions, &first, &texts(&["one", " two three"])).unwrap();
+        assert!(out.contains(r#""text":" three""#) && !out.contains("one"), "{out}");
+        assert!(out.contains("\"a\"") && !out.contains("\"b\""), "{out}");
+        assert_eq!(join(Endpoint::Completions, &first, &texts(&["one", "two"])), Err(Differs));
+        let rated =
+            texts(&["one"])[0].replace("\"logprobs\":null", "\"logprobs\":{\"tokens\":[1]}");
+        let mut sent = Sent::new(Endpoint::Completions).unwrap();
+        sent.note(rated.as_bytes());
+        assert!(!sent.is_open());
+    }
+
+    #[test]
+    fn a_prompt_goes_on_behind_what_was_written() {
+        let write_on = |second: &[&str]| {
+            let mut sent = Sent::new(Endpoint::Completions).unwrap();
+            for event in texts(&[SENT, " "]) {
+                sent.note(event.as_bytes());
+            }
+            assert_eq!(sent.text(), Some(SENT));
+            let mut seam = Seam::write_on(sent, Usage::default());
+            let mut out = BytesMut::new();
+            for event in texts(second) {
+                seam.event(event.as_bytes(), &mut out).unwrap();
+            }
+            let out = String::from_utf8(out.to_vec()).unwrap();
+            let events =
+                out.split("data: ").filter_map(|it| serde_json::from_str::<Value>(it).ok());
+            events.filter_map(|it| Some(it["choices"][0]["text"].as_str()?.to_owned())).collect()
+        };
+        let out: String = write_on(&[" So it", " does."]);
+        assert_eq!(out, "So it does.");
+        // Whoever says the same again means it: the beginning is in the prompt.
+        let out: String = write_on(&[SENT]);
+        assert_eq!(out, SENT);
+    }
+
+    /// Events of Responses with one message, each with the ids of an answer.
+    fn response(of: &str, words: &[&str]) -> Vec<String> {
+        let mut events = vec![
+            format!(
+                r#"{{"type":"response.created","response":{{"id":"resp_{of}","created_at":1,"output":[]}}}}"#
+            ),
+            format!(r#"{{"type":"response.in_progress","response":{{"id":"resp_{of}"}}}}"#),
+            format!(
+                r#"{{"type":"response.output_item.added","output_index":0,"item":{{"id":"msg_{of}","type":"message","status":"in_progress","role":"assistant","content":[]}}}}"#
+            ),
+            format!(
+                r#"{{"type":"response.content_part.added","item_id":"msg_{of}","output_index":0,"content_index":0,"part":{{"type":"output_text","text":"","annotations":[]}}}}"#
+            ),
+        ];
+        events.extend(words.iter().map(|word| {
+            format!(r#"{{"type":"response.output_text.delta","item_id":"msg_{of}","output_index":0,"content_index":0,"delta":"{word}","logprobs":[]}}"#)
+        }));
+        numbered(&events)
+    }
+
+    /// The same with its ending.
+    fn whole_response(of: &str, words: &[&str]) -> Vec<String> {
+        let text = words.concat();
+        let part = format!(r#"{{"type":"output_text","text":"{text}","annotations":[]}}"#);
+        let item = format!(
+            r#"{{"id":"msg_{of}","type":"message","status":"completed","role":"assistant","content":[{part}]}}"#
+        );
+        let place = format!(r#""item_id":"msg_{of}","output_index":0,"content_index":0"#);
+        let ending = [
+            format!(r#"{{"type":"response.output_text.done",{place},"text":"{text}"}}"#),
+            format!(r#"{{"type":"response.content_part.done",{place},"part":{part}}}"#),
+            format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{item}}}"#),
+            format!(
+                r#"{{"type":"response.completed","response":{{"id":"resp_{of}","created_at":2,"output":[{item}],"usage":{{"input_tokens":1}}}}}}"#
+            ),
+        ];
+        let begun = response(of, words).into_iter().map(|event| {
+            let mut json: Map<String, Value> =
+                serde_json::from_slice(&payload(event.as_bytes()).unwrap()).unwrap();
+            json.shift_remove(NUMBER);
+            Value::Object(json).to_string()
+        });
+        numbered(&begun.chain(ending).collect::<Vec<_>>())
+    }
+
+    fn numbered(events: &[String]) -> Vec<String> {
+        let number = |(number, event): (usize, &String)| {
+            let event = event.replacen('{', &format!("{{\"sequence_number\":{number},"), 1);
+            format!("event: x\ndata: {event}\n\n")
+        };
+        events.iter().enumerate().map(number).collect()
+    }
+
+    #[test]
+    fn a_response_goes_on_under_its_own_names_and_numbers() {
+        let first = response("a", &["one ", "two"]);
+        let second = whole_response("b", &["one", " two", " three"]);
+        let out = join(Endpoint::Responses, &first, &second).unwrap();
+        assert!(!out.contains("_b\"") && !out.contains("\"created_at\":2"), "{out}");
+        assert!(out.contains("\"delta\":\" three\"") && !out.contains("response.created"), "{out}");
+        let ending = ["output_text.delta", "output_text.done", "content_part.done"];
+        let ending = ending.into_iter().chain(["output_item.done", "completed"]);
+        let names: Vec<_> =
+            out.lines().filter_map(|it| it.strip_prefix("event: response.")).collect();
+        assert_eq!(names, ending.collect::<Vec<_>>());
+        let events = out.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events: Vec<Value> = events.map(|it| serde_json::from_str(it).unwrap()).collect();
+        let numbers: Vec<_> = events.iter().map(|it| it[NUMBER].as_u64().unwrap()).collect();
+        // The client has those up to 5.
+        assert_eq!(numbers, [6, 7, 8, 9, 10]);
+        assert_eq!(events[4]["response"]["output"][0]["id"], "msg_a");
+        assert_eq!(events[4]["response"]["id"], "resp_a");
+        assert_eq!(join(Endpoint::Responses, &first, &whole_response("b", &["one"])), Err(Differs));
+        // Cut behind what is said of a part that is over, which must be the same too.
+        let most = whole_response("a", &["one"]);
+        let out = join(Endpoint::Responses, &most[..7], &whole_response("b", &["one"])).unwrap();
+        assert!(out.starts_with("event: response.output_item.done\n"), "{out}");
+        let other = whole_response("b", &["one"])
+            .iter()
+            .map(|it| it.replace("\"annotations\":[]", "\"annotations\":[1]"))
+            .collect::<Vec<_>>();
+        assert_eq!(join(Endpoint::Responses, &most[..7], &other), Err(Differs));
+    }
+
+    #[test]
+    fn a_call_within_a_response_goes_on() {
+        let call = |of: &str, pieces: &[&str]| {
+            let begun = format!(
+                r#"{{"type":"response.output_item.added","output_index":0,"item":{{"id":"fc_{of}","call_id":"call_{of}","type":"function_call","name":"f","arguments":"","status":"in_progress"}}}}"#
+            );
+            let delta = |piece: &&str| {
+                serde_json::json!({ "type": "response.function_call_arguments.delta",
+                    "item_id": format!("fc_{of}"), "output_index": 0, "delta": piece })
+                .to_string()
+            };
+            numbered(&[begun].into_iter().chain(pieces.iter().map(delta)).collect::<Vec<_>>())
+        };
+        let over = r#"data: {"type":"response.output_item.done","output_index":0,"item":{"id":"fc_b","call_id":"call_b","type":"function_call","name":"f","arguments":"{}","status":"completed"}}"#;
+        let mut second = call("b", &["{", "}"]);
+        second.push(format!("{over}\n\n"));
+        let out = join(Endpoint::Responses, &call("a", &["{"]), &second).unwrap();
+        assert!(out.contains("fc_a") && out.contains("call_a") && !out.contains("_b\""), "{out}");
+        let sealed = r#"data: {"type":"response.output_item.added","output_index":0,"item":{"id":"rs","type":"reasoning","summary":[],"encrypted_content":"x"}}"#;
+        let mut sent = Sent::new(Endpoint::Responses).unwrap();
+        sent.note(format!("{sealed}\n\n").as_bytes());
+        assert!(!sent.is_open());
     }
 }

@@ -1,8 +1,8 @@
 //! What one event of a stream holds of its answer, in the client's dialect.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::protocol::assemble::says_something;
+use super::{chunk, message, response};
 use crate::protocol::{Endpoint, Usage};
 
 /// A part of an event that belongs to the answer.
@@ -11,31 +11,95 @@ pub(super) enum Part<'a> {
     /// The reason why the answer ends.
     End,
     /// A border, such as the beginning of a block.
-    Mark(Box<str>),
-    /// What is neither text nor thought: a call of a tool, a second choice, a signature.
+    Mark(Mark),
+    /// What cannot be told to be the same: a second choice, a signature, what nobody knows.
     Other,
-    /// Text of a kind.
+    /// Text of a kind, such as the arguments of a call.
     Text(Box<str>, &'a str),
+}
+
+/// A border between two parts of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Which, and all that it says but for names.
+    pub(super) what: Box<str>,
+    /// The names by which what begins here is called later; each answer has its own.
+    pub(super) ids: Vec<Box<str>>,
+}
+
+impl Mark {
+    pub(super) fn new(what: String) -> Self {
+        Self { what: what.into(), ids: Vec::new() }
+    }
+
+    /// The same with the names that stand in these fields of an object.
+    pub(super) fn called(mut self, object: &Map<String, Value>, fields: &[&str]) -> Self {
+        let names = fields.iter().filter_map(|field| object.get(*field)?.as_str());
+        self.ids = names.filter(|name| !name.is_empty()).map(Into::into).collect();
+        self
+    }
+}
+
+/// What is left of an event when all is taken out that the client has.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Of each text, by its kind, in the order of the event.
+    texts: Vec<(Box<str>, String)>,
+    /// The borders that it has.
+    gone: Vec<Box<str>>,
+}
+
+impl Left {
+    pub(super) fn keep(&mut self, kind: Box<str>, text: String) {
+        self.texts.push((kind, text));
+    }
+
+    pub(super) fn drop_mark(&mut self, what: Box<str>) {
+        self.gone.push(what);
+    }
+
+    /// What is left of the next text of this kind.
+    pub(super) fn text(&mut self, kind: &str) -> Option<String> {
+        let at = self.texts.iter().position(|(of, _)| **of == *kind)?;
+        Some(self.texts.remove(at).1)
+    }
+
+    /// What is left of the only text of an event.
+    pub(super) fn only(&mut self) -> Option<String> {
+        self.texts.pop().map(|(_, text)| text)
+    }
+
+    pub(super) fn has_dropped(&self, what: &str) -> bool {
+        self.gone.iter().any(|gone| **gone == *what)
+    }
+
+    pub(super) fn has_text(&self) -> bool {
+        self.texts.iter().any(|(_, text)| !text.is_empty())
+    }
 }
 
 /// The parts of an event, in their order.
 pub(super) fn of(endpoint: Endpoint, event: &Map<String, Value>) -> Vec<Part<'_>> {
     match endpoint {
-        Endpoint::Messages => of_message(event),
-        Endpoint::ChatCompletions
-        | Endpoint::Completions
-        | Endpoint::CountTokens
-        | Endpoint::Embeddings
-        | Endpoint::Responses => {
-            let choices = event.get("choices").and_then(Value::as_array);
-            choices.into_iter().flatten().flat_map(of_choice).collect()
+        Endpoint::ChatCompletions => chunk::of_chat(event),
+        Endpoint::Messages => message::of(event),
+        Endpoint::Responses => response::of(event),
+        Endpoint::Completions | Endpoint::CountTokens | Endpoint::Embeddings => {
+            chunk::of_text(event)
         }
     }
 }
 
 /// Whether an event only opens the answer, which a client wants once.
 pub(super) fn is_opening(endpoint: Endpoint, event: &Map<String, Value>) -> bool {
-    endpoint == Endpoint::Messages && kind(event) == "message_start"
+    match endpoint {
+        Endpoint::Messages => kind(event) == "message_start",
+        Endpoint::Responses => response::is_opening(kind(event)),
+        Endpoint::ChatCompletions
+        | Endpoint::Completions
+        | Endpoint::CountTokens
+        | Endpoint::Embeddings => false,
+    }
 }
 
 /// Whether an event holds nothing of the answer and shows that somebody is there.
@@ -43,10 +107,17 @@ pub(super) fn is_sign_of_life(endpoint: Endpoint, event: &Map<String, Value>) ->
     endpoint == Endpoint::Messages && kind(event) == "ping"
 }
 
-/// The marks and the kind of the one text of a plain message.
-pub(super) const FIRST_BLOCK: &str = "start 0 text";
-pub(super) const FIRST_BLOCK_END: &str = "stop 0";
-pub(super) const FIRST_TEXT: &str = "0 text";
+/// The kind of the one text of a plain answer.
+pub(super) const fn plain_text(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Messages => message::FIRST_TEXT,
+        Endpoint::Completions => chunk::TEXT,
+        Endpoint::ChatCompletions
+        | Endpoint::CountTokens
+        | Endpoint::Embeddings
+        | Endpoint::Responses => "content",
+    }
+}
 
 /// Puts a text before the end that an event tells; returns the event that carries it, where that
 /// is another one.
@@ -55,17 +126,17 @@ pub(super) fn add_text(
     event: &mut Map<String, Value>,
     text: &str,
 ) -> Option<Map<String, Value>> {
-    if endpoint == Endpoint::Messages {
-        let delta = json!({ "type": "content_block_delta", "index": 0,
-            "delta": { "type": "text_delta", "text": text } });
-        return delta.as_object().cloned();
+    match endpoint {
+        Endpoint::Messages => message::more(text),
+        Endpoint::ChatCompletions
+        | Endpoint::Completions
+        | Endpoint::CountTokens
+        | Endpoint::Embeddings
+        | Endpoint::Responses => {
+            chunk::add_text(endpoint, event, text);
+            None
+        }
     }
-    let choice = event.get_mut("choices")?.get_mut(0)?.as_object_mut()?;
-    let delta = choice.entry("delta").or_insert_with(|| json!({})).as_object_mut()?;
-    let own = delta.get("content").and_then(Value::as_str).unwrap_or_default();
-    let whole = format!("{text}{own}");
-    delta.insert("content".to_owned(), whole.into());
-    None
 }
 
 /// Adds what the first stream used to what the second one tells: the prompt counts once.
@@ -96,97 +167,18 @@ pub(super) fn add_usage(endpoint: Endpoint, event: &mut Map<String, Value>, befo
     }
 }
 
-/// Puts other texts in the place of those that [`of`] found, in the same order.
-pub(super) fn put(endpoint: Endpoint, event: &mut Map<String, Value>, texts: Vec<String>) {
-    let mut texts = texts.into_iter();
-    let places = match endpoint {
-        Endpoint::Messages => event.get_mut("delta").into_iter().collect(),
+/// Leaves in an event what of it is new to the client.
+pub(super) fn put(endpoint: Endpoint, event: &mut Map<String, Value>, mut left: Left) {
+    match endpoint {
+        Endpoint::Messages => message::put(event, &mut left),
+        Endpoint::Responses => response::put(event, &mut left),
         Endpoint::ChatCompletions
         | Endpoint::Completions
         | Endpoint::CountTokens
-        | Endpoint::Embeddings
-        | Endpoint::Responses => {
-            let choices = event.get_mut("choices").and_then(Value::as_array_mut);
-            let deltas = choices.into_iter().flatten().filter_map(|it| it.get_mut("delta"));
-            deltas.collect::<Vec<_>>()
-        }
-    };
-    for (name, value) in places.into_iter().filter_map(Value::as_object_mut).flatten() {
-        if is_text(name)
-            && value.as_str().is_some_and(|text| !text.is_empty())
-            && let Some(text) = texts.next()
-        {
-            *value = text.into();
-        }
+        | Endpoint::Embeddings => chunk::put(event, &mut left),
     }
 }
 
-/// The fields of a delta that hold a piece of text or thought.
-fn is_text(name: &str) -> bool {
-    matches!(name, "content" | "reasoning" | "reasoning_content" | "text" | "thinking")
-}
-
-fn of_choice(choice: &Value) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    if choice.get("index").and_then(Value::as_u64).unwrap_or(0) != 0
-        || choice.get("logprobs").is_some_and(says_something)
-    {
-        parts.push(Part::Other);
-    }
-    let delta = choice.get("delta").and_then(Value::as_object);
-    for (name, value) in delta.into_iter().flatten().filter(|(_, value)| says_something(value)) {
-        match (&**name, value) {
-            ("role", _) => {}
-            (name, Value::String(text)) if is_text(name) => {
-                parts.push(Part::Text(name.into(), text));
-            }
-            _ => parts.push(Part::Other),
-        }
-    }
-    if choice.get("finish_reason").is_some_and(says_something) {
-        parts.push(Part::End);
-    }
-    parts
-}
-
-fn of_message(event: &Map<String, Value>) -> Vec<Part<'_>> {
-    let index = event.get("index").and_then(Value::as_u64).unwrap_or(0);
-    match kind(event) {
-        "content_block_start" => match event.get("content_block").and_then(Value::as_object) {
-            Some(block) if is_empty_text(block) => {
-                vec![Part::Mark(format!("start {index} {}", kind(block)).into())]
-            }
-            Some(_) | None => vec![Part::Other],
-        },
-        "content_block_delta" => {
-            let delta = event.get("delta").and_then(Value::as_object);
-            let text = delta.and_then(|delta| {
-                let name = match kind(delta) {
-                    "text_delta" => "text",
-                    "thinking_delta" => "thinking",
-                    _ => return None,
-                };
-                Some(Part::Text(format!("{index} {name}").into(), delta.get(name)?.as_str()?))
-            });
-            match text {
-                Some(Part::Text(_, "")) => Vec::new(),
-                Some(part) => vec![part],
-                None => vec![Part::Other],
-            }
-        }
-        "content_block_stop" => vec![Part::Mark(format!("stop {index}").into())],
-        "message_start" | "ping" => Vec::new(),
-        "message_delta" | "message_stop" => vec![Part::End],
-        _ => vec![Part::Other],
-    }
-}
-
-/// Whether a block is text or thought, with all of it still to come.
-fn is_empty_text(block: &Map<String, Value>) -> bool {
-    let mut others = block.iter().filter(|(name, _)| **name != "type");
-    matches!(kind(block), "text" | "thinking") && others.all(|(_, value)| !says_something(value))
-}
-
-fn kind(event: &Map<String, Value>) -> &str {
+pub(super) fn kind(event: &Map<String, Value>) -> &str {
     event.get("type").and_then(Value::as_str).unwrap_or_default()
 }

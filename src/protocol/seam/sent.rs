@@ -5,19 +5,22 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::parts::{self, Part};
+use super::message::FIRST_BLOCK;
+use super::parts::{self, Mark, Part};
 use crate::protocol::Endpoint;
 use crate::protocol::sse::Framer;
 use crate::protocol::watch::payload;
 
-/// What was sent to a client so far, where another stream could go on behind it: texts and
-/// thoughts of a single answer.
+/// What was sent to a client so far, where another stream could go on behind it: texts, thoughts
+/// and calls of a single answer.
 #[derive(Debug)]
 pub struct Sent {
     pub(super) endpoint: Endpoint,
     framer: Framer,
     /// What each event of the answer repeats.
     pub(super) labels: Map<String, Value>,
+    /// The number of the last event, where they are numbered.
+    pub(super) number: Option<u64>,
     pub(super) pieces: VecDeque<Piece>,
     bytes: usize,
     /// Whether nothing can follow: something else was sent, or the end.
@@ -28,7 +31,7 @@ pub struct Sent {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// A border between two parts of the answer.
-    Mark(Box<str>),
+    Mark(Mark),
     /// Text of one kind, however many events it came in.
     Text(Box<str>, String),
 }
@@ -43,15 +46,21 @@ const MOST_BYTES: usize = 1024 * 1024;
 impl Sent {
     /// For a stream of `endpoint`; `None` where its events cannot be joined.
     pub fn new(endpoint: Endpoint) -> Option<Self> {
-        let can_join = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Messages);
+        let can_join = !matches!(endpoint, Endpoint::CountTokens | Endpoint::Embeddings);
         can_join.then(|| Self {
             endpoint,
             framer: Framer::new(),
             labels: Map::new(),
+            number: None,
             pieces: VecDeque::new(),
             bytes: 0,
             closed: false,
         })
+    }
+
+    /// How many bytes are kept.
+    pub fn kept(&self) -> usize {
+        self.bytes
     }
 
     /// Whether another stream can go on here.
@@ -64,13 +73,13 @@ impl Sent {
     pub fn text(&self) -> Option<&str> {
         let pieces: Vec<_> = self.pieces.iter().collect();
         let text = match (self.endpoint, pieces.as_slice()) {
-            (Endpoint::ChatCompletions, [Piece::Text(kind, text)]) if **kind == *"content" => text,
-            (Endpoint::Messages, [Piece::Mark(mark), Piece::Text(kind, text)])
-                if **mark == *parts::FIRST_BLOCK && **kind == *parts::FIRST_TEXT =>
-            {
-                text
-            }
+            (Endpoint::Messages, [Piece::Mark(mark), text]) if *mark.what == *FIRST_BLOCK => text,
+            (Endpoint::ChatCompletions | Endpoint::Completions, [text]) => text,
             _ => return None,
+        };
+        let text = match text {
+            Piece::Text(kind, text) if **kind == *parts::plain_text(self.endpoint) => text,
+            Piece::Mark(_) | Piece::Text(..) => return None,
         };
         // No model takes a beginning that ends with a space.
         let text = text.trim_end();
@@ -89,6 +98,7 @@ impl Sent {
         if self.closed || self.bytes > MOST_BYTES {
             self.closed = true;
             self.pieces.clear();
+            self.bytes = 0;
         }
     }
 
@@ -98,15 +108,25 @@ impl Sent {
             self.closed = true;
             return;
         };
-        for name in LABELS {
-            if let Some(value) = json.get(name) {
-                self.labels.entry(name).or_insert_with(|| value.clone());
-            }
+        let (place, labels) = match self.endpoint {
+            Endpoint::Responses => (json.get("response").and_then(Value::as_object), RESPONSE),
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::CountTokens
+            | Endpoint::Embeddings
+            | Endpoint::Messages => (Some(&json), CHUNK),
+        };
+        for (name, value) in labels.iter().filter_map(|name| Some((*name, place?.get(*name)?))) {
+            self.labels.entry(name).or_insert_with(|| value.clone());
         }
+        self.number = json.get(NUMBER).and_then(Value::as_u64).or(self.number);
         for part in parts::of(self.endpoint, &json) {
             match part {
                 Part::End | Part::Other => self.closed = true,
-                Part::Mark(mark) => self.pieces.push_back(Piece::Mark(mark)),
+                Part::Mark(mark) => {
+                    self.bytes += mark.what.len();
+                    self.pieces.push_back(Piece::Mark(mark));
+                }
                 Part::Text(kind, text) => self.add(kind, text),
             }
         }
@@ -123,5 +143,9 @@ impl Sent {
     }
 }
 
-/// What every chunk of a chat says of the whole answer.
-const LABELS: [&str; 2] = ["id", "created"];
+/// What every chunk says of the whole answer.
+const CHUNK: [&str; 2] = ["id", "created"];
+/// What an event of Responses says of it, where it carries it.
+const RESPONSE: [&str; 2] = ["id", "created_at"];
+/// By this the events of Responses are numbered.
+pub(super) const NUMBER: &str = "sequence_number";

@@ -18,6 +18,8 @@ pub(crate) struct Form {
     pub(crate) stream: bool,
     /// Sets the words of one answer apart from those of all others; they are `Hello world` without.
     pub(crate) mark: Option<u32>,
+    /// Its first piece is as long as another model needs to write on behind it.
+    pub(crate) long: bool,
 }
 
 /// Every client with every provider, streamed and not.
@@ -34,7 +36,7 @@ pub(crate) const ALL: [Form; 8] = [
 
 impl Form {
     const fn new(client: Words, provider: Words, stream: bool) -> Self {
-        Self { client, provider, stream, mark: None }
+        Self { client, provider, stream, mark: None, long: false }
     }
 
     /// `o>a s`: an OpenAI client, a provider that speaks Anthropic's, streamed.
@@ -64,7 +66,10 @@ impl Form {
     pub(crate) fn words(self) -> [String; 2] {
         self.mark.map_or_else(
             || ["Hello".to_owned(), " world".to_owned()],
-            |mark| [format!("m{mark}"), format!(" and m{mark}")],
+            |mark| {
+                let more = if self.long { " is long enough to go on behind it" } else { "" };
+                [format!("m{mark}{more}"), format!(" and m{mark}")]
+            },
         )
     }
 

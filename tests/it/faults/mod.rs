@@ -28,8 +28,11 @@ use rows::{Fault, Row, Want};
 /// A deployment that misbehaves, alone or with a good one beside it.
 struct Case {
     form: Form,
+    model: &'static str,
     beside: bool,
     faulty: Faulty,
+    /// Who stands beside it, where that is not a good one.
+    other: Option<Upstream>,
 }
 
 /// Who misbehaves.
@@ -42,8 +45,8 @@ enum Faulty {
 }
 
 impl Case {
-    async fn new(form: Form, beside: bool, fault: Fault) -> Self {
-        let faulty = match fault {
+    async fn new(form: Form, beside: bool, row: &Row) -> Self {
+        let faulty = match row.fault {
             Fault::Nowhere(base) => Faulty::Nowhere(base),
             Fault::Unsecured => {
                 let steps = vec![send("220 mail.example\r\n"), Step::Close];
@@ -62,7 +65,11 @@ impl Case {
                 Faulty::Upstream(Upstream::start(script).await)
             }
         };
-        Self { form, beside, faulty }
+        let other = match row.other.filter(|_| beside) {
+            Some(other) => Some(Upstream::playing(other()).await),
+            None => None,
+        };
+        Self { form, model: (row.model)(form), beside, faulty, other }
     }
 
     fn group(&self) -> String {
@@ -76,11 +83,13 @@ impl Case {
             Faulty::Unsecured(upstream) => upstream.base().replace("http:", "https:"),
         };
         let entry = |id: &str, base: &str, weight: u8| {
-            let (group, prefix) = (self.group(), self.form.prefix());
+            let (group, model) = (self.group(), self.model);
             format!(
-                "  - model_name: {group}\n    litellm_params: {{model: {prefix}/m, api_base: \"{base}\", api_key: sk-x, weight: {weight}}}\n    model_info: {{id: {group}-{id}}}\n"
+                "  - model_name: {group}\n    litellm_params: {{model: {model}, api_base: \"{base}\", api_key: sk-x, weight: {weight}}}\n    model_info: {{id: {group}-{id}}}\n"
             )
         };
+        let other = self.other.as_ref().map(Upstream::base);
+        let good = other.as_deref().unwrap_or(good);
         let other = if self.beside { entry("good", good, 0) } else { String::new() };
         entry("faulty", &base, 1) + &other
     }
@@ -106,7 +115,8 @@ impl Case {
         let tries = if self.beside { row.asked_beside } else { row.asked_alone };
         let tries = if self.form.stream { tries.streamed } else { tries.whole };
         let asked = self.asked().unwrap_or(tries);
-        if !is_so {
+        let is_told = answer.body.contains(row.shows) && !answer.body.contains(row.hides);
+        if !is_so || (self.beside && !is_told) {
             Some(format!("{want:?} wanted, got {} {}", answer.status(), answer.body))
         } else if asked != tries {
             Some(format!("asked {asked} times, not {tries}"))
@@ -136,7 +146,7 @@ async fn play(row: &Row, good: &[(Form, Upstream)]) -> (String, Vec<String>) {
     let mut cases = Vec::new();
     for form in forms::ALL.into_iter().filter(|form| (row.knows)(*form)) {
         for beside in [false, true] {
-            cases.push(Case::new(form, beside, row.fault).await);
+            cases.push(Case::new(form, beside, row).await);
         }
     }
     let sidecar = start(row, &cases, good).await;
@@ -178,8 +188,9 @@ async fn every_fault_is_met_for_every_client_and_provider() {
         let _ = write!(table, " {} |", form.name());
     }
     let mut wrong = Vec::new();
+    let rows = rows::ALL.iter().chain(rows::RECOVERED);
     let mut lines =
-        futures_util::stream::iter(rows::ALL).map(|row| play(row, &good)).buffered(ROWS_AT_ONCE);
+        futures_util::stream::iter(rows).map(|row| play(row, &good)).buffered(ROWS_AT_ONCE);
     while let Some((line, more)) = lines.next().await {
         let _ = write!(table, "\n{line}");
         wrong.extend(more);
@@ -190,6 +201,44 @@ async fn every_fault_is_met_for_every_client_and_provider() {
 
 /// Most of the time is spent waiting for back-off.
 const ROWS_AT_ONCE: usize = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_rejects_the_clients_own_prefill_hides_no_other_failure() {
+    let busy = "{\"error\":{\"message\":\"overloaded\",\"type\":\"overloaded_error\"}}";
+    let down = Upstream::playing(vec![send(chat::json(503, busy))]).await;
+    let other = Upstream::playing(vec![send(chat::json(400, rows::NO_PREFILL))]).await;
+    let begun = "{\"model\":\"gpt\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"It\"}]";
+    // In the same group, asked second, and in the group that is the fallback.
+    for (group, router) in
+        [("gpt", "num_retries: 2"), ("other", "num_retries: 0, fallbacks: [{gpt: [other]}]")]
+    {
+        let text = format!(
+            "router_settings: {{routing_strategy: simple-shuffle, disable_cooldowns: true, {router}}}\nmodel_list:\n{}{}",
+            deployment("gpt", "d", &down.base(), ", weight: 1"),
+            deployment(group, "e", &other.base(), ", weight: 0").replace("openai/m", "anthropic/m"),
+        );
+        let sidecar = Start::with(text).ready().await;
+        for path in ["chat/completions", "messages"] {
+            for stream in ["", ",\"stream\":true"] {
+                let call = chat::post(&format!("{begun}{stream}}}"));
+                let answer = sidecar.ask(call.replace("chat/completions", path)).await;
+                assert_eq!(
+                    (answer.status(), &*answer.message()),
+                    (503, "overloaded"),
+                    "{answer:?}"
+                );
+            }
+        }
+        sidecar.stop().await;
+    }
+    assert_eq!((down.requests().len(), other.requests().len()), (8, 8));
+    // Where nobody else has failed it is the answer.
+    let text = format!("model_list:\n{}", deployment("gpt", "e", &other.base(), ""));
+    let sidecar = Start::with(text).ready().await;
+    let answer = sidecar.ask(chat::post(&format!("{begun}}}"))).await;
+    assert!(answer.status() == 400 && answer.message().contains("prefill"), "{answer:?}");
+    sidecar.stop().await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_have_run_is_not_made_again_where_that_does_harm() {

@@ -50,6 +50,13 @@ pub(crate) struct Row {
     /// How often the faulty deployment is asked.
     pub(crate) asked_alone: Each<usize>,
     pub(crate) asked_beside: Each<usize>,
+    /// What both deployments are called.
+    pub(crate) model: fn(Form) -> &'static str,
+    /// What stands beside the faulty one, where that is not a good one.
+    pub(crate) other: Option<fn() -> Vec<Step>>,
+    /// What the client is told then, and what it never hears.
+    pub(crate) shows: &'static str,
+    pub(crate) hides: &'static str,
 }
 
 impl Row {
@@ -64,6 +71,10 @@ impl Row {
             beside: both(Want::Whole),
             asked_alone: both(3),
             asked_beside: both(1),
+            model: |form| if form.provider == Words::OpenAi { "openai/m" } else { "anthropic/m" },
+            other: None,
+            shows: "",
+            hides: "\0",
         }
     }
 
@@ -105,7 +116,74 @@ impl Row {
             ..self
         }
     }
+
+    /// A stream that has begun and is asked for once more; where a good deployment stands beside it
+    /// the client gets the rest, behind this mark.
+    const fn recovered(self, mark: &'static str, settings: &'static str) -> Self {
+        let row = self.streamed().midway().with(settings);
+        Self { beside: both(Want::Whole), asked_alone: both(2), shows: mark, ..row }
+    }
+
+    /// It is asked for once more in vain.
+    const fn in_vain(self) -> Self {
+        Self { beside: both(Want::Cut), shows: "the answer so far is not whole", ..self }
+    }
+
+    /// Both can be asked to write on.
+    const fn writing_on(self) -> Self {
+        Self {
+            model: |form| {
+                let is_openai = matches!(form.provider, Words::OpenAi);
+                if is_openai { "hosted_vllm/m" } else { "anthropic/claude-sonnet-4-5" }
+            },
+            ..self
+        }
+    }
+
+    /// Nobody can be asked once more.
+    const fn once_in_all(self) -> Self {
+        Self { asked_alone: both(1), ..self }
+    }
+
+    /// The other one answers so, and nothing of that reaches the client.
+    const fn beside(self, other: fn() -> Vec<Step>, hides: &'static str) -> Self {
+        Self { other: Some(other), hides, ..self }
+    }
 }
+
+/// What becomes of streams that break off where `pillion.streams.recovery` is set.
+pub(crate) const RECOVERED: &[Row] = &[
+    Row::new("cut in what is held", Fault::Answer(cut), 502)
+        .streamed()
+        .with(", streams: {recovery: hold, hold_tokens: 3, hold_time: 60s}"),
+    Row::new("cut, restarted", Fault::Answer(cut), 502).recovered(": pillion restarted", RESTART),
+    Row::new("cut, restarted, another answer", Fault::Answer(cut_otherwise), 502)
+        .recovered("", RESTART)
+        .in_vain(),
+    Row::new("cut, restarted, a prompt too long", Fault::Answer(cut), 502)
+        .recovered("", RESTART)
+        .in_vain()
+        .beside(|| vec![send(chat::json(400, TOO_LONG))], "context"),
+    Row::new("cut, continued", Fault::Answer(cut_late), 502)
+        .recovered(": pillion continued", CONTINUE)
+        .writing_on(),
+    Row::new("cut, the other rejects a prefill", Fault::Answer(cut_late), 502)
+        .recovered("", CONTINUE)
+        .in_vain()
+        .writing_on()
+        .beside(|| vec![send(chat::json(400, NO_PREFILL))], "prefill"),
+    Row::new("cut, nobody writes on", Fault::Answer(cut_late), 502)
+        .recovered("", CONTINUE)
+        .in_vain()
+        .once_in_all(),
+];
+
+const RESTART: &str = ", streams: {recovery: restart}";
+const CONTINUE: &str = ", streams: {recovery: continue}";
+
+/// Anthropic's words; vLLM says other ones, and they are hidden all the same.
+pub(crate) const NO_PREFILL: &str = r#"{"type":"error","error":{"type":"invalid_request_error","message":"This model does not support assistant message prefill. The conversation must end with a user message."}}"#;
+const TOO_LONG: &str = r#"{"error":{"type":"invalid_request_error","code":"context_length_exceeded","message":"maximum context length is 5"}}"#;
 
 const SHORT: &str = ", timeouts: {ttft: 0.3, stall: 0.3}";
 
@@ -230,6 +308,18 @@ fn cut(form: Form, _: usize) -> Vec<Step> {
     let mut steps = half(form);
     steps.push(Step::Close);
     steps
+}
+
+fn cut_otherwise(form: Form, _: usize) -> Vec<Step> {
+    let [begin, ..] = form.events();
+    vec![send(chat::STREAM_HEAD), send(begin), send(form.content("Howdy")), Step::Close]
+}
+
+/// After so much that another model can write on behind it.
+fn cut_late(form: Form, _: usize) -> Vec<Step> {
+    let [begin, ..] = form.events();
+    let long = form.content("What is said to begin with: ");
+    vec![send(chat::STREAM_HEAD), send(begin), send(long), Step::Close]
 }
 
 fn ended(form: Form, _: usize) -> Vec<Step> {

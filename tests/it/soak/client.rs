@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::errand::Errand;
+use super::errand::{Errand, Group};
 use super::providers::{Book, TOTAL, Told};
 use crate::faults::forms::{Form, Words};
 use crate::faults::rows::{Row, Want};
@@ -31,8 +31,6 @@ pub(crate) struct Done {
     pub(crate) errand: Errand,
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
-    /// How many calls providers got for it, as far as they can count.
-    pub(crate) calls: usize,
 }
 
 /// No request takes longer: all tries have their time, and so has who reads slowly on a machine
@@ -64,11 +62,10 @@ pub(crate) async fn run(
             if keeps && errand.manner.sips.is_none() {
                 *kept = Some(wire);
             }
-            let texts: Vec<_> = told.iter().map(Told::text).collect();
-            judge(&errand, &answer, &texts)
+            judge(&errand, &answer, &told)
         }
     };
-    Done { errand, outcome, took: now().saturating_duration_since(began), calls: told.len() }
+    Done { errand, outcome, took: now().saturating_duration_since(began) }
 }
 
 /// The answer, where it is waited for.
@@ -86,11 +83,11 @@ async fn attend(errand: &Errand, wire: &mut Wire) -> Option<Answer> {
     }
 }
 
-fn judge(errand: &Errand, answer: &Answer, texts: &[String]) -> Outcome {
+fn judge(errand: &Errand, answer: &Answer, told: &[Told]) -> Outcome {
     let form = errand.form;
     let wrong = |why: &str| {
         let body = answer.body.get(..2_000).unwrap_or(&answer.body);
-        Outcome::Wrong(format!("{why}: {} {body}; said were {}", answer.status(), texts.len()))
+        Outcome::Wrong(format!("{why}: {} {body}; said were {}", answer.status(), told.len()))
     };
     let status = answer.status();
     if status != 200 {
@@ -109,8 +106,27 @@ fn judge(errand: &Errand, answer: &Answer, texts: &[String]) -> Outcome {
     }
     match whole_text(form, answer) {
         None => wrong("neither whole nor an error"),
-        Some(text) if texts.iter().filter(|told| **told == text).count() == 1 => Outcome::Whole,
+        Some(text) if is_told(errand.group, &text, told) => Outcome::Whole,
         Some(_) => wrong("a false success"),
+    }
+}
+
+/// Whether a text is one answer, or of two what the group asks for.
+fn is_told(group: Group, text: &str, told: &[Told]) -> bool {
+    let same = told.iter().filter(|told| told.text() == text).count();
+    let is_continued = || {
+        let begun = told.iter().map(Told::begun).filter_map(|begun| text.strip_prefix(&*begun));
+        begun.into_iter().any(|rest| told.iter().any(|second| second.text() == rest))
+    };
+    match group {
+        Group::Continue => same == 1 || is_continued(),
+        Group::Restart => same > 0,
+        Group::Alone
+        | Group::Beside
+        | Group::Carried
+        | Group::Fallback
+        | Group::Hedged
+        | Group::Hold => same == 1,
     }
 }
 

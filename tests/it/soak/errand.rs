@@ -30,6 +30,18 @@ pub(crate) struct Wish {
     pub(crate) pieces: usize,
     /// How long a good answer is waited for.
     pub(crate) pause: Duration,
+    pub(crate) words: Words,
+}
+
+/// What answers to one request say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Each something else.
+    Apart,
+    /// Each something else, with a long beginning.
+    Long,
+    /// All the same.
+    Same,
 }
 
 /// Who stands beside the deployment that plays the fault.
@@ -40,22 +52,52 @@ pub(crate) enum Group {
     Beside,
     /// As `Hedged`, and plain calls are carried as streams.
     Carried,
+    /// A good one, that writes on behind a stream that breaks off.
+    Continue,
     /// A good one in another group.
     Fallback,
     Hedged,
+    /// A good one, and the beginning of streams is held back.
+    Hold,
+    /// A good one, that says the same again behind a stream that breaks off.
+    Restart,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Alone, Self::Beside, Self::Carried, Self::Fallback, Self::Hedged];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Alone,
+        Self::Beside,
+        Self::Carried,
+        Self::Continue,
+        Self::Fallback,
+        Self::Hedged,
+        Self::Hold,
+        Self::Restart,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Alone => "alone",
             Self::Beside => "beside",
             Self::Carried => "carried",
+            Self::Continue => "continue",
             Self::Fallback => "fallback",
             Self::Hedged => "hedged",
+            Self::Hold => "hold",
+            Self::Restart => "restart",
+        }
+    }
+
+    fn words(self) -> Words {
+        match self {
+            Self::Alone
+            | Self::Beside
+            | Self::Carried
+            | Self::Fallback
+            | Self::Hedged
+            | Self::Hold => Words::Apart,
+            Self::Continue => Words::Long,
+            Self::Restart => Words::Same,
         }
     }
 }
@@ -85,7 +127,7 @@ impl Errand {
             group,
             manner: Manner::draw(pieces, chance),
             prompt_bytes: chance.usize(1_000..longest),
-            wish: Wish { id, fault, pieces, pause },
+            wish: Wish { id, fault, pieces, pause, words: group.words() },
         }
     }
 
@@ -156,7 +198,12 @@ impl Manner {
 impl Wish {
     fn text(self) -> String {
         let fault = self.fault.map_or(0, |row| row + 1);
-        format!("[soak {} {fault} {} {}]", self.id, self.pieces, self.pause.as_millis())
+        let words = match self.words {
+            Words::Apart => 0,
+            Words::Long => 1,
+            Words::Same => 2,
+        };
+        format!("[soak {} {fault} {} {} {words}]", self.id, self.pieces, self.pause.as_millis())
     }
 
     /// What a request asks for.
@@ -169,12 +216,13 @@ impl Wish {
             .split(' ')
             .map(|number| number.parse().unwrap())
             .collect();
-        let [id, fault, pieces, pause] = numbers[..] else { panic!("{numbers:?}") };
+        let [id, fault, pieces, pause, words] = numbers[..] else { panic!("{numbers:?}") };
         Self {
             id,
             fault: (fault as usize).checked_sub(1),
             pieces: pieces as usize,
             pause: Duration::from_millis(pause.into()),
+            words: [Words::Apart, Words::Long, Words::Same][words as usize],
         }
     }
 }

@@ -25,7 +25,6 @@ pub(crate) struct Figures {
 struct Seen {
     end: &'static str,
     fault: Option<usize>,
-    calls: usize,
 }
 
 /// How a request can end, as the access log says it, and what must not be.
@@ -44,7 +43,7 @@ impl Figures {
             }
         };
         let wish = done.errand.wish;
-        self.clients.insert(wish.id, Seen { end, fault: wish.fault, calls: done.calls });
+        self.clients.insert(wish.id, Seen { end, fault: wish.fault });
         if self.slowest.as_ref().is_none_or(|slowest| slowest.took < done.took) {
             self.slowest = Some(done);
         }
@@ -63,18 +62,13 @@ impl Figures {
         }
     }
 
+    /// How many requests were made.
+    pub(crate) fn made(&self) -> usize {
+        self.clients.len()
+    }
+
     pub(crate) fn recorded(&self) -> usize {
         self.records.len()
-    }
-
-    /// Who went away before the sidecar had read its request: nobody was asked for it, and there
-    /// is no record.
-    fn is_unread(&self, id: u32, seen: &Seen) -> bool {
-        seen.end == "abandoned" && seen.calls == 0 && !self.records.contains_key(&id)
-    }
-
-    pub(crate) fn unread(&self) -> usize {
-        self.clients.iter().filter(|(id, seen)| self.is_unread(**id, seen)).count()
     }
 
     /// Looks at both books. Who leaves cannot know how it would have ended.
@@ -82,8 +76,7 @@ impl Figures {
         for (id, seen) in &self.clients {
             let told = self.records.get(id).map(String::as_str);
             let fits = match seen.end {
-                "abandoned" => told.is_some() || self.is_unread(*id, seen),
-                "wrong" => told.is_some(),
+                "abandoned" | "wrong" => told.is_some(),
                 end => told == Some(end),
             };
             if !fits {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::errand::{Group, Wish, model, site_of};
+use super::errand::{Group, Wish, Words as Say, model, site_of};
 use crate::faults::forms::{ALL, Form, Words};
 use crate::faults::rows::{self, Fault};
 use crate::support::chat;
@@ -42,6 +42,12 @@ impl Told {
         let [first, more] = self.form.words();
         first + &more.repeat(self.pieces - 1)
     }
+
+    /// What it begins with, where it breaks off.
+    pub(crate) fn begun(&self) -> String {
+        let [first, _] = self.form.words();
+        first
+    }
 }
 
 impl Book {
@@ -55,8 +61,13 @@ impl Book {
         let wish = Wish::read(request);
         let is_messages = request.head.lines().next().unwrap().contains("/messages");
         let provider = if is_messages { Words::Anthropic } else { Words::OpenAi };
-        let mark = self.marks.fetch_add(1, Ordering::Relaxed);
-        let form = Form { provider, stream: request.wants_stream(), mark: Some(mark), ..ALL[0] };
+        let mark = match wish.words {
+            Say::Apart | Say::Long => self.marks.fetch_add(1, Ordering::Relaxed),
+            Say::Same => OF_REQUESTS + wish.id,
+        };
+        let long = wish.words == Say::Long;
+        let stream = request.wants_stream();
+        let form = Form { provider, stream, mark: Some(mark), long, ..ALL[0] };
         let play = wish.fault.filter(|_| by == Player::Actor).and_then(|row| {
             let row = &rows::ALL[row];
             let Fault::Answer(play) = row.fault else { return None };
@@ -75,6 +86,9 @@ impl Book {
         own.iter().filter(|other| other.by == told.by).count() - 1
     }
 }
+
+/// Marks of requests are above those of answers.
+const OF_REQUESTS: u32 = 100_000_000;
 
 /// A good answer of as many pieces as are wished for.
 fn good(form: Form, wish: &Wish) -> Vec<Step> {
@@ -170,8 +184,9 @@ impl Providers {
         for (group, prefix, number) in groups() {
             let name = model(group, prefix, number);
             let site = self.sites.iter().find(|site| site.number == number).unwrap();
-            list += &entry(&name, prefix, &format!("{name}-faulty"), &site.base, 3);
-            let good = entry(&name, prefix, &format!("{name}-good"), &self.good.base(), 1);
+            let spoken = spoken(group, prefix);
+            list += &entry(&name, spoken, &format!("{name}-faulty"), &site.base, 3);
+            let good = entry(&name, spoken, &format!("{name}-good"), &self.good.base(), 1);
             match group {
                 Group::Alone => {}
                 Group::Beside => list += &good,
@@ -189,11 +204,16 @@ impl Providers {
                     list += &good;
                     let _ = write!(settings, "{name}: {{hedge: {{mode: enabled}}}}, ");
                 }
+                Group::Continue | Group::Hold | Group::Restart => {
+                    list += &good;
+                    let recovery = format!("recovery: {}, hold_tokens: 3", group.name());
+                    let _ = write!(settings, "{name}: {{streams: {{{recovery}}}}}, ");
+                }
             }
         }
         for prefix in PREFIXES {
             let name = format!("good-{prefix}");
-            list += &entry(&name, prefix, &name, &self.good.base(), 1);
+            list += &entry(&name, spoken(Group::Alone, prefix), &name, &self.good.base(), 1);
         }
         format!(
             "router_settings: {{routing_strategy: simple-shuffle, num_retries: 2, timeout: {TRY_S}, fallbacks: [{fallbacks}]}}\n\
@@ -223,9 +243,19 @@ fn groups() -> impl Iterator<Item = (Group, &'static str, usize)> {
     })
 }
 
-fn entry(group: &str, prefix: &str, id: &str, base: &str, weight: u8) -> String {
+/// What a deployment is called: in `continue` one that is known to write on.
+fn spoken(group: Group, prefix: &str) -> &'static str {
+    match (group, prefix) {
+        (Group::Continue, "openai") => "hosted_vllm/m",
+        (Group::Continue, _) => "anthropic/claude-sonnet-4-5",
+        (_, "openai") => "openai/m",
+        (_, _) => "anthropic/m",
+    }
+}
+
+fn entry(group: &str, spoken: &str, id: &str, base: &str, weight: u8) -> String {
     format!(
-        "  - model_name: {group}\n    litellm_params: {{model: {prefix}/m, api_base: \"{base}\", api_key: sk-x, weight: {weight}}}\n    model_info: {{id: {id}}}\n"
+        "  - model_name: {group}\n    litellm_params: {{model: {spoken}, api_base: \"{base}\", api_key: sk-x, weight: {weight}}}\n    model_info: {{id: {id}}}\n"
     )
 }
 

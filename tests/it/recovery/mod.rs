@@ -2,6 +2,9 @@
 
 #![cfg(test)]
 
+mod calls;
+mod endpoints;
+
 use serde_json::Value;
 
 use crate::support::chat;
@@ -81,10 +84,10 @@ fn events(answer: &Answer) -> Vec<Value> {
     data.filter_map(|data| serde_json::from_str(data).ok()).collect()
 }
 
-/// The text that a client puts together, in either dialect.
+/// The text that a client puts together, at any endpoint.
 fn text(answer: &Answer) -> String {
     let said = |event: &Value| {
-        let places = ["/choices/0/delta/content", "/delta/text"];
+        let places = ["/choices/0/delta/content", "/choices/0/text", "/delta/text", "/delta"];
         places.iter().find_map(|place| event.pointer(place)?.as_str().map(str::to_owned))
     };
     events(answer).iter().filter_map(said).collect()
@@ -257,6 +260,8 @@ fn check_whole(answer: &Answer, want: &str) {
     assert!(!answer.body.contains("\"z\""), "one id: {answer:?}");
     let ends = if answer.body.contains("\"message_start\"") {
         ["\"type\":\"message_start\"", "\"type\":\"message_stop\""]
+    } else if answer.body.contains("\"response.created\"") {
+        ["\"type\":\"response.created\"", "\"type\":\"response.completed\""]
     } else {
         ["data: [DONE]\n", "\"finish_reason\":\"stop\""]
     };
@@ -360,12 +365,12 @@ async fn a_second_stream_that_breaks_off_is_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_of_a_tool_or_what_would_act_twice_is_not_asked_for_again() {
-    let called = chat::event(
-        "{\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]},\"finish_reason\":null}]}",
+async fn what_cannot_be_compared_or_would_act_twice_is_not_asked_for_again() {
+    let signed = chat::event(
+        "{\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"t\",\"extra_content\":{\"signature\":\"s\"},\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]},\"finish_reason\":null}]}",
     );
     let cases = [
-        (chunks(&["one "], [send(called), Step::Close]), "", "ineligible"),
+        (chunks(&["one "], [send(signed), Step::Close]), "", "ineligible"),
         (chunks(&["one "], [Step::Close]), ",\"n\":2", ""),
         (chunks(&["one "], [Step::Close]), ",\"store\":true", ""),
         (
@@ -516,7 +521,7 @@ async fn a_refused_prefill_never_hides_the_first_failure() {
     let called = chunks(
         &[],
         [send(chat::event(
-            "{\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0}]},\"finish_reason\":null}]}",
+            "{\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"f\"}}]},\"finish_reason\":null}]}",
         ))],
     );
     for (second, outcome) in [(refused, "failed"), (called, "differed")] {

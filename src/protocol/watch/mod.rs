@@ -1,23 +1,23 @@
 //! Reading a stream that passes by: when it has content, what it used, whether it is whole.
 //!
-//! The watch follows a provider's own events, before any translation. It parses an event only
-//! until the first content has come, and later only those that carry usage or an error.
+//! The watch follows a provider's own events, before any translation. Of every event it finds the
+//! fields; it parses them only until the first content has come, and later only where they carry
+//! usage, an error or an end.
+
+mod chunks;
+mod message;
+mod response;
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::{Endpoint, Fields, Usage, sse};
-
-/// Every event is searched for these: to make a search is as much as to search a short event.
-static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
-static FINISH: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\""));
-static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"index\""));
-static STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stop_reason\""));
-static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+use chunks::Chunks;
+use message::Message;
+use response::Response;
 
 /// What one event means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,38 +42,40 @@ pub enum Sign {
 /// Follows one stream. See the [module](self).
 #[derive(Debug, Clone)]
 pub struct Watch {
-    endpoint: Endpoint,
     /// What the provider says was used, so far.
     pub usage: Option<Usage>,
-    /// Whether content has come.
-    has_content: bool,
-    /// Whether the provider said why it stopped, so that the answer is whole.
-    finished: bool,
-    /// Which choices have begun, and which of them have ended, bit by bit.
-    begun: u128,
-    ended: u128,
     /// Events with content so far. Where a provider tells no usage this is the best guess at the
     /// tokens of the answer: most send one by one.
     pub content_events: u64,
+    course: Course,
+}
+
+/// What has been seen of a stream, in the way of its endpoint.
+#[derive(Debug, Clone)]
+enum Course {
+    Chunks(Chunks),
+    Message(Message),
+    Response(Response),
 }
 
 impl Watch {
     /// A watch over the events of `endpoint`.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            usage: None,
-            has_content: false,
-            finished: false,
-            begun: 0,
-            ended: 0,
-            content_events: 0,
-        }
+        let course = match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => Course::Chunks(Chunks::default()),
+            Endpoint::CountTokens | Endpoint::Messages => Course::Message(Message::default()),
+            Endpoint::Embeddings | Endpoint::Responses => Course::Response(Response::default()),
+        };
+        Self { usage: None, content_events: 0, course }
     }
 
     /// Whether the answer is whole if the stream ends now.
     pub fn is_whole(&self) -> bool {
-        self.finished
+        match &self.course {
+            Course::Chunks(chunks) => chunks.is_whole(),
+            Course::Message(message) => message.is_whole(),
+            Course::Response(response) => response.is_whole(),
+        }
     }
 
     /// Reads one event.
@@ -81,158 +83,55 @@ impl Watch {
         let Some(data) = payload(event) else {
             return if is_comment(event) { Sign::Life } else { Sign::Noise };
         };
-        if let Some(broken) = self.broken(&data) {
-            return broken;
-        }
-        let sign = match self.endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions => self.chunk(&data),
-            Endpoint::Messages | Endpoint::CountTokens => self.message_event(&data),
-            Endpoint::Responses | Endpoint::Embeddings => self.response_event(&data),
+        let object = match self.read(data.trim_ascii()) {
+            Ok(object) => object,
+            Err(broken) => return broken,
+        };
+        let usage = &mut self.usage;
+        let sign = match &mut self.course {
+            Course::Chunks(chunks) => chunks.event(object.as_ref(), usage),
+            Course::Message(message) => message.event(object.as_ref(), usage),
+            Course::Response(response) => response.event(object.as_ref(), usage),
         };
         self.content_events += u64::from(sign == Sign::Content);
         sign
     }
 
-    /// What an event is that cannot be read; `None` for one that can. Every event is an object, but
-    /// for the end mark.
-    fn broken(&self, data: &[u8]) -> Option<Sign> {
-        let data = data.trim_ascii();
+    /// The object that every event is, `None` for the end mark, or what an event is that cannot be
+    /// read.
+    fn read<'d>(&self, data: &'d [u8]) -> Result<Option<Object<'d>>, Sign> {
         match data.first() {
-            Some(b'{') if Fields::of(data).is_ok() => None,
-            // Once the provider has said why it stopped, only its usage is still to come.
-            Some(b'{') if self.finished || memmem::find(data, b"\"ping\"").is_some() => {
-                Some(Sign::Noise)
-            }
-            Some(b'{') => Some(Sign::Garbled),
-            Some(_) if data.starts_with(b"[DONE]") => None,
+            Some(b'{') => match Fields::of(data) {
+                Ok(fields) => Ok(Some(Object { data, fields })),
+                // Once the provider has said why it stopped, only its usage is still to come.
+                Err(_) if self.is_whole() || memmem::find(data, b"\"ping\"").is_some() => {
+                    Err(Sign::Noise)
+                }
+                Err(_) => Err(Sign::Garbled),
+            },
+            Some(_) if data.starts_with(b"[DONE]") => Ok(None),
             // Clients take even an empty text for an event, and fail to read it.
-            None | Some(_) => Some(Sign::Noise),
+            None | Some(_) => Err(Sign::Noise),
         }
     }
+}
 
-    fn chunk(&mut self, data: &[u8]) -> Sign {
-        if data.starts_with(b"[DONE]") {
-            self.finished = true;
-            return Sign::Done;
-        }
-        if ERROR.find(data).is_some() && has_error(data) {
-            return Sign::Fault;
-        }
-        let usage_only = self.chunk_usage(data);
-        let ends = self.ends(data);
-        if usage_only {
-            return Sign::Usage;
-        }
-        if !(self.has_content || ends || chunk_has_content(data)) {
-            return Sign::Life;
-        }
-        self.has_content = true;
-        Sign::Content
+/// The object that an event is.
+#[derive(Debug)]
+struct Object<'d> {
+    data: &'d [u8],
+    fields: Fields,
+}
+
+impl<'d> Object<'d> {
+    /// The JSON text of a field.
+    fn get(&self, name: &str) -> Option<&'d [u8]> {
+        self.fields.get(self.data, name)
     }
 
-    /// Keeps which choices have ended; says whether one does here. The answer is whole when all have
-    /// that have begun, and a chunk that cannot be read ends none.
-    fn ends(&mut self, data: &[u8]) -> bool {
-        // The first choice needs no look: nothing is whole before one has ended.
-        let names_another = INDEX.find_iter(data).any(|at| {
-            let behind = data.get(at + 7..).unwrap_or_default();
-            let digit = behind.iter().find(|byte| !matches!(byte, b' ' | b':' | b'\t'));
-            matches!(digit, Some(b'1'..=b'9'))
-        });
-        if !names_another && !has_reason(data, &FINISH) {
-            return false;
-        }
-        let Ok(chunk) = serde_json::from_slice::<Reasons<'_>>(data) else { return false };
-        let mut ends = false;
-        for choice in chunk.choices.unwrap_or_default() {
-            let bit = 1_u128 << choice.index.unwrap_or(0).min(127);
-            self.begun |= bit;
-            if choice.finish_reason.is_some_and(|reason| !reason.is_empty()) {
-                self.ended |= bit;
-                ends = true;
-            }
-        }
-        self.finished |= ends;
-        self.finished &= self.begun & !self.ended == 0;
-        ends
-    }
-
-    /// Keeps the usage of a chunk; says whether there is nothing else in it.
-    fn chunk_usage(&mut self, data: &[u8]) -> bool {
-        let named = USAGE.find(data);
-        let Some(at) = named else { return false };
-        let behind = data.get(at + 7..).unwrap_or_default();
-        let value = behind.iter().position(|byte| !matches!(byte, b' ' | b':' | b'\t'));
-        if value.and_then(|at| behind.get(at)) != Some(&b'{') {
-            return false;
-        }
-        let Ok(fields) = Fields::of(data) else { return false };
-        let usage = fields.get(data, "usage").and_then(Usage::from_openai);
-        let usage = usage.or_else(|| nested_usage(data, &fields));
-        if usage.is_some() {
-            self.usage = usage;
-        }
-        usage.is_some() && fields.get(data, "choices").is_some_and(is_empty_list)
-    }
-
-    fn message_event(&mut self, data: &[u8]) -> Sign {
-        if self.has_content && type_at_once(data) == Some(b"content_block_delta") {
-            return Sign::Content;
-        }
-        let Ok(event) = serde_json::from_slice::<MessageEvent<'_>>(data) else { return Sign::Life };
-        if let Some(usage) = event.usage.or(event.message.and_then(|message| message.usage)) {
-            let _ = self.usage.get_or_insert_default().merge_anthropic(usage.get().as_bytes());
-        }
-        match &*event.kind {
-            "error" => return Sign::Fault,
-            "message_stop" => {
-                self.finished = true;
-                return Sign::Done;
-            }
-            "message_delta" if event.delta.is_some_and(|delta| delta.stop_reason.is_some()) => {
-                self.finished = true;
-                self.has_content = true;
-            }
-            "content_block_delta" => self.has_content = true,
-            "content_block_start" => {
-                // A text block starts empty; a tool call or a hosted tool's result is content.
-                let text = event
-                    .content_block
-                    .is_some_and(|block| matches!(&*block.kind, "text" | "thinking"));
-                self.has_content |= !text;
-            }
-            _ => {}
-        }
-        if self.has_content { Sign::Content } else { Sign::Life }
-    }
-
-    fn response_event(&mut self, data: &[u8]) -> Sign {
-        if data.starts_with(b"[DONE]") {
-            return Sign::Done;
-        }
-        if self.has_content && type_at_once(data).is_some_and(|kind| kind.ends_with(b".delta")) {
-            return Sign::Content;
-        }
-        let Ok(event) = serde_json::from_slice::<ResponseEvent<'_>>(data) else {
-            return Sign::Life;
-        };
-        if let Some(usage) = event.response.and_then(|response| response.usage)
-            && let Some(usage) = Usage::from_openai(usage.get().as_bytes())
-        {
-            self.usage = Some(usage);
-        }
-        match &*event.kind {
-            "error" => return Sign::Fault,
-            "response.completed" | "response.incomplete" | "response.failed" => {
-                self.finished = true;
-                self.has_content = true;
-            }
-            kind => {
-                let last = kind.rsplit('.').next();
-                self.has_content |= matches!(last, Some("delta" | "done"));
-            }
-        }
-        if self.has_content { Sign::Content } else { Sign::Life }
+    /// The whole of it, where it has this form.
+    fn parse<T: Deserialize<'d>>(&self) -> Option<T> {
+        serde_json::from_slice(self.data).ok()
     }
 }
 
@@ -248,29 +147,12 @@ pub fn payload(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     sse::data(event)
 }
 
-/// The type of an event that begins with it, as those of the dialects' own providers do. Elsewhere
-/// in the event the same words may be content.
-fn type_at_once(data: &[u8]) -> Option<&[u8]> {
-    let rest = data.strip_prefix(b"{\"type\":")?;
-    let rest = rest.strip_prefix(b" ").unwrap_or(rest).strip_prefix(b"\"")?;
-    rest.get(..memchr::memchr(b'"', rest)?)
-}
-
 /// Whether an event holds comments alone, as keep-alives do. One with a name and no data is half an
 /// event, and SDKs fail on it.
 fn is_comment(event: &[u8]) -> bool {
     event
         .split(|byte| matches!(byte, b'\n' | b'\r'))
         .all(|line| matches!(line.first(), None | Some(b':')))
-}
-
-/// Whether an object has an `error` that is something.
-fn has_error(data: &[u8]) -> bool {
-    let error = Fields::of(data).ok().and_then(|fields| {
-        let value = fields.get(data, "error")?;
-        Some(!matches!(value, b"null" | b"false" | b"\"\"" | b"{}"))
-    });
-    error.unwrap_or(false)
 }
 
 /// Whether the name is followed by a string that is not empty.
@@ -286,117 +168,21 @@ fn is_empty_list(json: &[u8]) -> bool {
     json.iter().filter(|byte| !byte.is_ascii_whitespace()).eq(b"[]")
 }
 
-/// Where some providers put the usage: Groq in `x_groq`, Moonshot in the choice.
-fn nested_usage(data: &[u8], fields: &Fields) -> Option<Usage> {
-    #[derive(Deserialize)]
-    struct Holder<'a> {
-        #[serde(borrow)]
-        usage: Option<&'a serde_json::value::RawValue>,
-    }
-    let of = |holder: Holder<'_>| Usage::from_openai(holder.usage?.get().as_bytes());
-    let groq = fields.parse::<Holder<'_>>(data, "x_groq").and_then(of);
-    groq.or_else(|| fields.parse::<Vec<Holder<'_>>>(data, "choices")?.into_iter().find_map(of))
-}
-
 /// Whether a whole answer holds nothing: no content, and no reason why it has ended. One that was
 /// ended for a reason may well be empty.
 pub fn says_nothing(endpoint: Endpoint, body: &[u8], fields: &Fields) -> bool {
     match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Completions => {
-            !has_reason(body, &FINISH) && !chunk_has_content(body)
-        }
-        Endpoint::Messages => {
-            !has_reason(body, &STOP) && fields.get(body, "content").is_none_or(is_empty_list)
-        }
+        Endpoint::ChatCompletions | Endpoint::Completions => chunks::says_nothing(body),
+        Endpoint::Messages => message::says_nothing(body, fields),
         Endpoint::CountTokens | Endpoint::Embeddings | Endpoint::Responses => false,
     }
 }
 
-/// Whether a chunk of a chat or text completion, or a whole one, carries anything but a role.
-fn chunk_has_content(data: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Chunk<'a> {
-        #[serde(borrow, default)]
-        choices: Option<Vec<Choice<'a>>>,
-    }
-    #[derive(Deserialize)]
-    struct Choice<'a> {
-        #[serde(borrow, default)]
-        delta: Option<&'a serde_json::value::RawValue>,
-        #[serde(borrow, default)]
-        message: Option<&'a serde_json::value::RawValue>,
-        #[serde(borrow, default)]
-        text: Option<Cow<'a, str>>,
-    }
-    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else { return false };
-    chunk.choices.unwrap_or_default().iter().any(|choice| {
-        let text = choice.text.as_ref().is_some_and(|text| !text.is_empty());
-        let mut parts = choice.delta.iter().chain(&choice.message);
-        text || parts.any(|part| delta_has_content(part.get().as_bytes()))
-    })
-}
-
-/// Any field of the delta but the role that is not null, `""`, `[]` or `{}`.
-fn delta_has_content(delta: &[u8]) -> bool {
-    Fields::of(delta).is_ok_and(|fields| {
-        fields.iter(delta).any(|(name, value)| {
-            name != "role" && !matches!(value, b"null" | b"\"\"" | b"[]" | b"{}")
-        })
-    })
-}
-
-#[derive(Deserialize)]
-struct Reasons<'a> {
-    #[serde(borrow, default)]
-    choices: Option<Vec<Reason<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Reason<'a> {
-    #[serde(default)]
-    index: Option<u64>,
-    #[serde(borrow, default)]
-    finish_reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct MessageEvent<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    message: Option<Holder<'a>>,
-    #[serde(borrow, default)]
-    usage: Option<&'a serde_json::value::RawValue>,
-    #[serde(default)]
-    delta: Option<MessageDelta>,
-    #[serde(borrow, default)]
-    content_block: Option<Block<'a>>,
-}
-
-#[derive(Deserialize)]
+/// Where the parts of an answer tell what it used.
+#[derive(Debug, Deserialize)]
 struct Holder<'a> {
     #[serde(borrow, default)]
-    usage: Option<&'a serde_json::value::RawValue>,
-}
-
-#[derive(Deserialize)]
-struct MessageDelta {
-    #[serde(default)]
-    stop_reason: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct ResponseEvent<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    response: Option<Holder<'a>>,
+    usage: Option<&'a RawValue>,
 }
 
 #[cfg(test)]

@@ -226,6 +226,7 @@ pub(super) fn read_event(
             return Err(opening::fault_in_stream(deployment, stream.headers.clone(), event));
         }
         Sign::Garbled => return Err(cut(opening::GARBLED)),
+        Sign::Lost => return Err(cut(opening::LOST)),
         Sign::Noise => stream.served.in_flight.row().skipped(),
     }
     Ok(sign)

@@ -63,6 +63,7 @@ pub(super) async fn open(
                 Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
                 Sign::Done => return Err(empty()),
                 Sign::Garbled => return Err(Refusal::ours(Class::BadGateway, 502, GARBLED)),
+                Sign::Lost => return Err(Refusal::ours(Class::BadGateway, 502, LOST)),
                 Sign::Noise => {
                     parts.served.in_flight.row().skipped();
                     if noise.len() < LONGEST_NOISE {
@@ -105,6 +106,9 @@ pub(super) async fn open(
 
 /// What is said of an event that was to be part of an answer and cannot be read.
 pub(super) const GARBLED: &str = "the provider sent an event that cannot be read";
+
+/// What is said of a stream in which events are missing.
+pub(super) const LOST: &str = "something is missing in the provider's stream";
 
 /// The failure of a stream that ended without content: the error it holds where that is no event,
 /// as some servers send it under the content type of a stream.

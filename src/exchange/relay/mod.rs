@@ -18,7 +18,7 @@ use super::attempt::{Served, Stream};
 use super::body::Body;
 use super::head;
 use super::live::Live;
-use super::opening::GARBLED;
+use super::opening::{GARBLED, LOST};
 use super::silence::{Progress, Silence};
 use crate::account::{End, Ledger, Record};
 use crate::lexicon::time;
@@ -210,6 +210,7 @@ impl Relay {
         match sign {
             Sign::Fault => self.fault(event, out),
             Sign::Garbled => self.cut(GARBLED, out),
+            Sign::Lost => self.cut(LOST, out),
             Sign::Noise => self.served.in_flight.row().skipped(),
             Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
             Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {

@@ -32,6 +32,9 @@ pub enum Sign {
     Garbled,
     /// A sign of life: a role, a ping, a comment.
     Life,
+    /// An event that does not follow from those before it: others are missing, and something of the
+    /// answer with them.
+    Lost,
     /// Broken or no event at all, and nothing of the answer is lost with it. No client could read
     /// it, so it is passed over.
     Noise,
@@ -47,6 +50,8 @@ pub struct Watch {
     /// Events with content so far. Where a provider tells no usage this is the best guess at the
     /// tokens of the answer: most send one by one.
     pub content_events: u64,
+    /// Whether something of the answer is known to be lost.
+    has_gap: bool,
     course: Course,
 }
 
@@ -66,16 +71,17 @@ impl Watch {
             Endpoint::CountTokens | Endpoint::Messages => Course::Message(Message::default()),
             Endpoint::Embeddings | Endpoint::Responses => Course::Response(Response::default()),
         };
-        Self { usage: None, content_events: 0, course }
+        Self { usage: None, content_events: 0, has_gap: false, course }
     }
 
     /// Whether the answer is whole if the stream ends now.
     pub fn is_whole(&self) -> bool {
-        match &self.course {
-            Course::Chunks(chunks) => chunks.is_whole(),
-            Course::Message(message) => message.is_whole(),
-            Course::Response(response) => response.is_whole(),
-        }
+        !self.has_gap
+            && match &self.course {
+                Course::Chunks(chunks) => chunks.is_whole(),
+                Course::Message(message) => message.is_whole(),
+                Course::Response(response) => response.is_whole(),
+            }
     }
 
     /// Reads one event.
@@ -83,18 +89,22 @@ impl Watch {
         let Some(data) = payload(event) else {
             return if is_comment(event) { Sign::Life } else { Sign::Noise };
         };
-        let object = match self.read(data.trim_ascii()) {
-            Ok(object) => object,
-            Err(broken) => return broken,
-        };
-        let usage = &mut self.usage;
-        let sign = match &mut self.course {
-            Course::Chunks(chunks) => chunks.event(object.as_ref(), usage),
-            Course::Message(message) => message.event(object.as_ref(), usage),
-            Course::Response(response) => response.event(object.as_ref(), usage),
+        let sign = match self.read(data.trim_ascii()) {
+            Ok(object) => self.follow(object.as_ref()),
+            Err(broken) => broken,
         };
         self.content_events += u64::from(sign == Sign::Content);
+        self.has_gap |= matches!(sign, Sign::Garbled | Sign::Lost);
         sign
+    }
+
+    fn follow(&mut self, event: Option<&Object<'_>>) -> Sign {
+        let usage = &mut self.usage;
+        match &mut self.course {
+            Course::Chunks(chunks) => chunks.event(event, usage),
+            Course::Message(message) => message.event(event, usage),
+            Course::Response(response) => response.event(event, usage),
+        }
     }
 
     /// The object that every event is, `None` for the end mark, or what an event is that cannot be
@@ -127,6 +137,11 @@ impl<'d> Object<'d> {
     /// The JSON text of a field.
     fn get(&self, name: &str) -> Option<&'d [u8]> {
         self.fields.get(self.data, name)
+    }
+
+    /// The value of a field that is a number without sign or fraction.
+    fn number(&self, name: &str) -> Option<u64> {
+        std::str::from_utf8(self.get(name)?).ok()?.parse().ok()
     }
 
     /// The whole of it, where it has this form.
@@ -303,12 +318,13 @@ mod tests {
                 r#"{"type":"ping"}"#,
                 r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#,
+                r#"{"type":"content_block_stop","index":0}"#,
                 r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
                 r#"{"type":"message_stop"}"#,
             ],
         );
         let (life, content) = (Sign::Life, Sign::Content);
-        assert_eq!(signs, [life, life, life, content, content, Sign::Done]);
+        assert_eq!(signs, [life, life, life, content, content, content, Sign::Done]);
         assert!(watch.is_whole());
         assert_eq!(watch.usage.unwrap().total(), 14);
     }
@@ -341,9 +357,9 @@ mod tests {
         for noise in ["", " ", "hello", "\"hello\"", "7", "<html>", r#"{"type":"ping",}"#] {
             assert_eq!(chat(&[content, noise]), Sign::Noise, "{noise}");
         }
-        let delta = r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}"#;
-        let half = &delta[..delta.len() - 3];
-        assert_eq!(signs(Endpoint::Messages, &[delta, half]).0, [Sign::Content, Sign::Garbled]);
+        let start = r#"{"type":"content_block_start","content_block":{"type":"tool_use"}}"#;
+        let half = &start[..start.len() - 3];
+        assert_eq!(signs(Endpoint::Messages, &[half]).0, [Sign::Garbled]);
     }
 
     #[test]

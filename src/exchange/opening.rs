@@ -24,6 +24,7 @@ pub(super) struct Opening {
     pub patience: Patience,
     pub served: Served,
     pub endpoint: Endpoint,
+    pub watch: Watch,
     pub window: Option<Window>,
 }
 
@@ -31,12 +32,11 @@ pub(super) struct Opening {
 ///
 /// Not the 200: some providers open the stream before they know that they are overloaded.
 pub(super) async fn open(
-    parts: Opening,
+    mut parts: Opening,
     mut body: Answer,
     deployment: &Deployment,
 ) -> Result<Won, Box<Refusal>> {
     let mut framer = Framer::new();
-    let mut watch = Watch::new(parts.endpoint);
     let mut held = Vec::new();
     // What is no event; if nothing else comes, it may say why.
     let mut noise = BytesMut::new();
@@ -58,7 +58,7 @@ pub(super) async fn open(
             }
         };
         while let Some(event) = framer.next().or_else(|| ended.then(|| framer.rest()).flatten()) {
-            let sign = watch.event(&event);
+            let sign = parts.watch.event(&event);
             match sign {
                 Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
                 Sign::Done => return Err(empty()),
@@ -76,7 +76,7 @@ pub(super) async fn open(
                         headers: parts.headers,
                         body,
                         framer,
-                        watch,
+                        watch: parts.watch,
                         held,
                         translator: parts.translator,
                         usage_is_ours: parts.usage_is_ours,

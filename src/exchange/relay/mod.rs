@@ -247,6 +247,9 @@ impl Relay {
         if !self.is_joined() {
             return self.differs();
         }
+        if self.watch.has_no_reason() {
+            self.served.in_flight.row().gave_no_reason();
+        }
         self.phase = Phase::Closing;
         self.silence = Silence::new(GRACE, time::now());
         self.close(End::Complete, None);

@@ -7,7 +7,7 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Fields, Holder, Object, Sign, Usage, has_reason, is_empty_list};
+use super::{Fields, Holder, Object, Reason, Sign, Usage, is_empty_list};
 
 /// Every event is searched for these: to make a search is as much as to search a short event.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
@@ -16,27 +16,41 @@ static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"index
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
 /// What has been seen of the choices of one answer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Chunks {
     has_content: bool,
-    /// Whether the provider said why it stopped, or that it did.
-    finished: bool,
+    /// How many choices were asked for.
+    asked: u32,
     /// Which choices have begun, and which of them have ended, bit by bit.
     begun: u128,
     ended: u128,
+    /// Whether the provider writes a `finish_reason` into its chunks even while there is none.
+    promises: bool,
+    /// Whether the end mark has come.
+    marked: bool,
 }
 
 impl Chunks {
+    /// Nothing yet, of an answer of so many choices.
+    pub(super) fn of(asked: u32) -> Self {
+        let asked = asked.min(u128::BITS);
+        Self { has_content: false, asked, begun: 0, ended: 0, promises: false, marked: false }
+    }
+
+    /// Whether all choices have ended. Behind an end mark it does not matter how many were asked
+    /// for: there are providers who give one whatever is wanted.
     pub(super) fn is_whole(&self) -> bool {
-        self.finished
+        self.marked || self.all_have_ended() && self.begun.count_ones() >= self.asked
+    }
+
+    /// Whether the end mark is all that says that the answer is whole.
+    pub(super) fn has_no_reason(&self) -> bool {
+        self.marked && self.ended == 0
     }
 
     /// Reads a chunk, or the end mark.
     pub(super) fn event(&mut self, chunk: Option<&Object<'_>>, used: &mut Option<Usage>) -> Sign {
-        let Some(chunk) = chunk else {
-            self.finished = true;
-            return Sign::Done;
-        };
+        let Some(chunk) = chunk else { return self.mark() };
         if ERROR.find(chunk.data).is_some() && has_error(chunk) {
             return Sign::Fault;
         }
@@ -54,11 +68,30 @@ impl Chunks {
         Sign::Content
     }
 
-    /// Keeps which choices have ended; says whether one does here. The answer is whole when all have
-    /// that have begun, and a chunk that cannot be read ends none.
+    fn all_have_ended(&self) -> bool {
+        self.ended != 0 && self.begun & !self.ended == 0
+    }
+
+    /// The end mark. Where no choice has ended it speaks for all of them, unless the provider's
+    /// chunks had a place for a reason: who writes it always fills it at last.
+    fn mark(&mut self) -> Sign {
+        let is_whole = self.all_have_ended() || self.ended == 0 && !self.promises;
+        if !is_whole && self.has_content {
+            return Sign::Lost;
+        }
+        self.marked = true;
+        Sign::Done
+    }
+
+    /// Keeps which choices have begun and ended; says whether one ends here. A chunk that cannot be
+    /// read ends none.
     fn ends(&mut self, chunk: &Object<'_>) -> bool {
-        // The first choice needs no look: nothing is whole before one has ended.
-        if !names_another(chunk.data) && !has_reason(chunk.data, &FINISH) {
+        let reason = Reason::of(chunk.data, &FINISH);
+        self.promises |= reason == Reason::Open;
+        if !names_another(chunk.data) && reason != Reason::Given {
+            if self.begun & 1 == 0 && chunk.get("choices").is_some_and(|it| !is_empty_list(it)) {
+                self.begun |= 1;
+            }
             return false;
         }
         let Some(chunk) = chunk.parse::<Reasons<'_>>() else { return false };
@@ -71,8 +104,6 @@ impl Chunks {
                 ends = true;
             }
         }
-        self.finished |= ends;
-        self.finished &= self.begun & !self.ended == 0;
         ends
     }
 }
@@ -112,7 +143,7 @@ fn nested_usage(data: &[u8], fields: &Fields) -> Option<Usage> {
 
 /// Whether a whole completion has neither content nor a reason.
 pub(super) fn says_nothing(body: &[u8]) -> bool {
-    !has_reason(body, &FINISH) && !has_content(body)
+    Reason::of(body, &FINISH) != Reason::Given && !has_content(body)
 }
 
 /// Whether a chunk of a chat or text completion, or a whole one, carries anything but a role.
@@ -151,13 +182,90 @@ fn delta_has_content(delta: &[u8]) -> bool {
 #[derive(Deserialize)]
 struct Reasons<'a> {
     #[serde(borrow, default)]
-    choices: Option<Vec<Reason<'a>>>,
+    choices: Option<Vec<Ending<'a>>>,
 }
 
 #[derive(Deserialize)]
-struct Reason<'a> {
+struct Ending<'a> {
     #[serde(default)]
     index: Option<u64>,
     #[serde(borrow, default)]
     finish_reason: Option<Cow<'a, str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Endpoint;
+    use crate::protocol::watch::Watch;
+
+    /// Chunks in few letters: `0` is a piece of the first choice with a place for a reason, `0-`
+    /// one without, `0_` one with a blank there, `0!` its end, `u` the usage, `=` the end mark.
+    fn watched(asked: u32, story: &str) -> (Sign, Watch) {
+        let mut watch = Watch::of_choices(Endpoint::ChatCompletions, asked);
+        let chunk = |word: &str| {
+            let (index, more) = word.split_at(1);
+            let reason = match more {
+                "" => r#","finish_reason":null"#,
+                "-" => "",
+                "_" => r#","finish_reason":"""#,
+                _ => r#","finish_reason":"stop""#,
+            };
+            match index {
+                "=" => "[DONE]".to_owned(),
+                "u" => r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#.into(),
+                _ => format!(
+                    r#"{{"choices":[{{"index":{index},"delta":{{"content":"a"}}{reason}}}]}}"#
+                ),
+            }
+        };
+        let mut last = Sign::Life;
+        for word in story.split(' ') {
+            assert_ne!(last, Sign::Lost, "{story}");
+            last = watch.event(format!("data: {}\n\n", chunk(word)).as_bytes());
+        }
+        (last, watch)
+    }
+
+    #[track_caller]
+    fn check(asked: u32, story: &str, last: Sign, whole: bool) {
+        let (sign, watch) = watched(asked, story);
+        assert_eq!((sign, watch.is_whole()), (last, whole), "{story}");
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_the_choices_that_began_have_ended() {
+        check(1, "0 0 0!", Sign::Content, true);
+        check(1, "0 0! u =", Sign::Done, true);
+        check(2, "0 1 1! 0! =", Sign::Done, true);
+        check(2, "0 1 0! 1!", Sign::Content, true);
+        check(2, "0 1 0! =", Sign::Lost, false);
+        check(2, "0 1 1! =", Sign::Lost, false);
+        check(1, "0 1 1! u", Sign::Usage, false);
+        check(2, "0- 1- 1! =", Sign::Lost, false);
+        check(1, "0 0! 0 u =", Sign::Done, true);
+    }
+
+    #[test]
+    fn a_choice_that_never_began_is_missed_where_no_mark_says_that_all_is_told() {
+        check(2, "0 0!", Sign::Content, false);
+        check(2, "0 0! u", Sign::Usage, false);
+        check(2, "0 0! u =", Sign::Done, true);
+        check(200, "0 0! =", Sign::Done, true);
+        assert_eq!(Chunks::of(200).asked, 128);
+    }
+
+    #[test]
+    fn a_mark_without_a_reason_is_an_end_only_where_none_was_promised() {
+        check(1, "0 0 =", Sign::Lost, false);
+        check(1, "0- 0_ =", Sign::Lost, false);
+        check(1, "0 u =", Sign::Lost, false);
+        check(1, "0- 0- u =", Sign::Done, true);
+        check(1, "0- 0- u", Sign::Usage, false);
+        assert!(watched(1, "0- =").1.has_no_reason());
+        assert!(!watched(1, "0- 0! =").1.has_no_reason());
+        assert!(!watched(1, "0-").1.has_no_reason());
+        // What says nothing at all is no half answer.
+        check(1, "=", Sign::Done, true);
+    }
 }

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::{Fields, Holder, Object, Sign, Usage, has_reason, is_empty_list};
+use super::{Fields, Holder, Object, Reason, Sign, Usage, is_empty_list};
 
 /// What has been seen of one message.
 #[derive(Debug, Clone, Default)]
@@ -135,7 +135,8 @@ static STOP: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"stop_r
 
 /// Whether a whole message has neither content nor a reason.
 pub(super) fn says_nothing(body: &[u8], fields: &Fields) -> bool {
-    !has_reason(body, &STOP) && fields.get(body, "content").is_none_or(is_empty_list)
+    Reason::of(body, &STOP) != Reason::Given
+        && fields.get(body, "content").is_none_or(is_empty_list)
 }
 
 #[derive(Deserialize)]

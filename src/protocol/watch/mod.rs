@@ -64,10 +64,17 @@ enum Course {
 }
 
 impl Watch {
-    /// A watch over the events of `endpoint`.
+    /// A watch over the events of `endpoint`, of which one answer was asked for.
     pub fn new(endpoint: Endpoint) -> Self {
+        Self::of_choices(endpoint, 1)
+    }
+
+    /// The same where so many choices of an answer were asked for.
+    pub fn of_choices(endpoint: Endpoint, choices: u32) -> Self {
         let course = match endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions => Course::Chunks(Chunks::default()),
+            Endpoint::ChatCompletions | Endpoint::Completions => {
+                Course::Chunks(Chunks::of(choices))
+            }
             Endpoint::CountTokens | Endpoint::Messages => Course::Message(Message::default()),
             Endpoint::Embeddings | Endpoint::Responses => Course::Response(Response::default()),
         };
@@ -82,6 +89,14 @@ impl Watch {
                 Course::Message(message) => message.is_whole(),
                 Course::Response(response) => response.is_whole(),
             }
+    }
+
+    /// Whether a whole answer has an end mark and no reason why it ended, as some providers send it.
+    pub fn has_no_reason(&self) -> bool {
+        match &self.course {
+            Course::Chunks(chunks) => chunks.has_no_reason(),
+            Course::Message(_) | Course::Response(_) => false,
+        }
     }
 
     /// Reads one event.
@@ -170,13 +185,30 @@ fn is_comment(event: &[u8]) -> bool {
         .all(|line| matches!(line.first(), None | Some(b':')))
 }
 
-/// Whether the name is followed by a string that is not empty.
-fn has_reason(data: &[u8], name: &Finder<'_>) -> bool {
-    name.find_iter(data).any(|at| {
-        let behind = data.get(at + name.needle().len()..).unwrap_or_default();
-        let mut behind = behind.iter().filter(|byte| !matches!(byte, b' ' | b':' | b'\t'));
-        behind.next() == Some(&b'"') && behind.next() != Some(&b'"')
-    })
+/// What stands where a reason to stop is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Given,
+    /// There is a place for it, and nothing in it.
+    Open,
+    /// Not even a place.
+    Unknown,
+}
+
+impl Reason {
+    /// What stands behind the name, of which there may be several.
+    fn of(data: &[u8], name: &Finder<'_>) -> Self {
+        let mut found = Self::Unknown;
+        for at in name.find_iter(data) {
+            let behind = data.get(at + name.needle().len()..).unwrap_or_default();
+            let mut behind = behind.iter().filter(|byte| !matches!(byte, b' ' | b':' | b'\t'));
+            if behind.next() == Some(&b'"') && behind.next() != Some(&b'"') {
+                return Self::Given;
+            }
+            found = Self::Open;
+        }
+        found
+    }
 }
 
 fn is_empty_list(json: &[u8]) -> bool {

@@ -130,6 +130,7 @@ pub(crate) const ALL: &[Row] = &[
     Row::new("ended after content", Fault::Answer(ended), 502).streamed().midway(),
     Row::new("stalls after content", Fault::Answer(stalls), 408).streamed().with(SHORT).midway(),
     Row::new("an event is garbled", Fault::Answer(garbled), 502).streamed().midway(),
+    Row::new("an end mark without a reason", Fault::Answer(unreasoned), 502).streamed().midway(),
     Row::new("a block without its end", Fault::Answer(unended), 502)
         .midway()
         .said_by(|form| form.stream && form.provider == Words::Anthropic),
@@ -253,6 +254,13 @@ fn garbled(form: Form, _: usize) -> Vec<Step> {
     let data = second.split_once("\r\n").unwrap().1.trim_end();
     let broken = format!("{}\n\n", &data[..data.len() - 2]);
     steps.extend([send(chat::chunk(&broken)), send(end), send(done), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+fn unreasoned(form: Form, _: usize) -> Vec<Step> {
+    let [_, _, second, _, done] = form.events();
+    let mut steps = begun(form);
+    steps.extend([send(second), send(done), send(chat::LAST_CHUNK)]);
     steps
 }
 

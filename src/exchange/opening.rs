@@ -8,7 +8,7 @@ use super::attempt::{Refusal, RefusalBody, Served, Stream};
 use super::head::Path;
 use super::race::Won;
 use crate::lexicon::{Class, Failure};
-use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
+use crate::protocol::sse::{Framer, MAX_EVENT_BYTES, closed};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Endpoint, Translator};
 use crate::provider::{self, Deployment};
@@ -57,7 +57,7 @@ pub(super) async fn open(
                 false
             }
         };
-        while let Some(event) = framer.next().or_else(|| ended.then(|| framer.rest()).flatten()) {
+        while let Some(event) = framer.next().or_else(|| last(&mut framer, ended)) {
             let sign = parts.watch.event(&event);
             match sign {
                 Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
@@ -102,6 +102,12 @@ pub(super) async fn open(
             return Err(said_without_events(deployment, parts.headers, noise.freeze()));
         }
     }
+}
+
+/// The last event of a body that has ended, if it has no blank line.
+fn last(framer: &mut Framer, ended: bool) -> Option<Bytes> {
+    let rest = ended.then(|| framer.rest()).flatten()?;
+    Some(closed(&rest))
 }
 
 /// What is said of an event that was to be part of an answer and cannot be read.

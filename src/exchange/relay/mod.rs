@@ -22,7 +22,7 @@ use super::opening::{GARBLED, LOST};
 use super::silence::{Progress, Silence};
 use crate::account::{End, Ledger, Record};
 use crate::lexicon::time;
-use crate::protocol::sse::Framer;
+use crate::protocol::sse::{Framer, closed};
 use crate::protocol::watch::{Sign, Watch};
 use crate::protocol::{Dialect, Endpoint, Translator, name};
 use crate::upstream::Answer;
@@ -261,12 +261,9 @@ impl Relay {
             self.phase = Phase::Over;
             return;
         }
-        if let Some(mut rest) = self.framer.rest() {
+        if let Some(rest) = self.framer.rest() {
+            let rest = closed(&rest);
             let sign = self.watch.event(&rest);
-            // Without its blank line a client would lose the event.
-            let mut whole = BytesMut::from(&rest[..]);
-            whole.extend_from_slice(b"\n\n");
-            rest = whole.freeze();
             self.pass(sign, &rest, out);
             if self.phase == Phase::Closing {
                 self.phase = Phase::Over;

@@ -267,3 +267,19 @@ async fn an_end_is_believed_as_far_as_the_provider_tells_of_ends() {
     assert_eq!(sidecar.metrics().await.of("pillion_streams_without_reason_total"), 1);
     sidecar.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_only_event_without_its_blank_line_does_not_run_into_the_next() {
+    let only = r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#;
+    let steps = vec![send(chat::STREAM_HEAD), send(chat::chunk(only)), send(chat::LAST_CHUNK)];
+    let upstream = Upstream::start(move |_| {
+        let steps = steps.clone();
+        serve(move |_| steps.clone())
+    });
+    let upstream = upstream.await;
+    let text = format!("model_list:\n{}", deployment("gpt", "d", &upstream.base(), ""));
+    let sidecar = Start::with(text).ready().await;
+    let answer = sidecar.ask(chat::post(&chat::body("gpt", ",\"stream\":true"))).await;
+    assert_eq!(answer.body, format!("{only}\n\ndata: [DONE]\n\n"));
+    sidecar.stop().await;
+}

@@ -70,11 +70,8 @@ fn stream(line: &str) -> Option<Recorded> {
 
 /// They were recorded where another wire is spoken: chunks of a chat in the place of a response, and
 /// completions of a form of their own.
-const OTHER_WIRE: [&str; 3] = [
-    "azure.responses.s.68bae94d283f",
-    "openai.responses.s.b1e31c3f9b89",
-    "writer.completions.s.e20289f04edd",
-];
+const OTHER_WIRE: [&str; 2] =
+    ["azure.responses.s.68bae94d283f", "writer.completions.s.e20289f04edd"];
 
 impl Recorded {
     fn is_whole<'e>(&self, events: impl IntoIterator<Item = &'e Bytes>) -> bool {
@@ -169,7 +166,8 @@ fn may_vanish(recorded: &Recorded, all: &[Value], at: usize) -> bool {
         Endpoint::Messages => ["", "content_block_delta", "future_event", "message_stop", "ping"]
             .contains(&kind(data)),
         // All that carries some of the answer is told again by the parts and at the end. Whether
-        // anything comes before the first number nobody knows.
+        // anything comes before the first number nobody knows, nor, without numbers, what is told
+        // only once.
         Endpoint::Responses => {
             let (before, last) = kind(data).rsplit_once('.').unwrap_or_default();
             let carries = match last {
@@ -178,7 +176,7 @@ fn may_vanish(recorded: &Recorded, all: &[Value], at: usize) -> bool {
                 "added" => before.ends_with("item"),
                 _ => false,
             };
-            !carries || at == 0
+            !carries || at == 0 || data["sequence_number"].is_null()
         }
         Endpoint::CountTokens | Endpoint::Embeddings => false,
     }

@@ -519,6 +519,7 @@ impl Probe for Control {
                 cooldown: live.cooldown(at, now),
                 panics: row.forced(),
                 events_skipped: row.events_skipped(),
+                streams_without_reason: row.streams_without_reason(),
             })
         });
         let status = self.status.borrow();

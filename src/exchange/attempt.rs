@@ -439,7 +439,8 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     async fn hold(self, outgoing: Outgoing, mut served: Served) -> Result<Won, Box<Refusal>> {
-        let Outgoing { uri, headers, body, endpoint, usage_is_ours, translator } = outgoing;
+        let Outgoing { uri, headers, body, endpoint, choices, usage_is_ours, translator } =
+            outgoing;
         let mut request = Request::new(RopeBody::from(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -474,6 +475,7 @@ impl Talk<'_> {
                 usage_is_ours,
                 patience,
                 served,
+                watch: Watch::of_choices(endpoint, choices),
                 endpoint,
                 window,
             };

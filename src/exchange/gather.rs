@@ -140,7 +140,10 @@ impl<'a> Gathering<'a> {
     fn whole(&mut self, body: Bytes) -> Result<Box<Whole>, Box<Refusal>> {
         let fields = Fields::of(&body).map_err(|why| garbled(&Garbled(why.to_string())))?;
         let stream = self.stream.take().ok_or_else(|| cut("it was read before"))?;
-        let Stream { headers, translator, endpoint, served, path, .. } = *stream;
+        let Stream { headers, translator, endpoint, served, path, watch, .. } = *stream;
+        if watch.has_no_reason() {
+            served.in_flight.row().gave_no_reason();
+        }
         let price = self.live.price(served.deployment);
         let used = Used::of_whole(endpoint, (&body, &fields), &served.prompt, price);
         let hold = self.hold.take();
@@ -226,6 +229,7 @@ pub(super) fn read_event(
             return Err(opening::fault_in_stream(deployment, stream.headers.clone(), event));
         }
         Sign::Garbled => return Err(cut(opening::GARBLED)),
+        Sign::Lost => return Err(cut(opening::LOST)),
         Sign::Noise => stream.served.in_flight.row().skipped(),
     }
     Ok(sign)

@@ -8,7 +8,7 @@ use super::attempt::{Refusal, RefusalBody, Served, Stream};
 use super::head::Path;
 use super::race::Won;
 use crate::lexicon::{Class, Failure};
-use crate::protocol::sse::{Framer, MAX_EVENT_BYTES};
+use crate::protocol::sse::{Framer, MAX_EVENT_BYTES, closed};
 use crate::protocol::watch::{Sign, Watch, payload};
 use crate::protocol::{Endpoint, Translator};
 use crate::provider::{self, Deployment};
@@ -24,6 +24,7 @@ pub(super) struct Opening {
     pub patience: Patience,
     pub served: Served,
     pub endpoint: Endpoint,
+    pub watch: Watch,
     pub window: Option<Window>,
 }
 
@@ -31,12 +32,11 @@ pub(super) struct Opening {
 ///
 /// Not the 200: some providers open the stream before they know that they are overloaded.
 pub(super) async fn open(
-    parts: Opening,
+    mut parts: Opening,
     mut body: Answer,
     deployment: &Deployment,
 ) -> Result<Won, Box<Refusal>> {
     let mut framer = Framer::new();
-    let mut watch = Watch::new(parts.endpoint);
     let mut held = Vec::new();
     // What is no event; if nothing else comes, it may say why.
     let mut noise = BytesMut::new();
@@ -57,12 +57,13 @@ pub(super) async fn open(
                 false
             }
         };
-        while let Some(event) = framer.next().or_else(|| ended.then(|| framer.rest()).flatten()) {
-            let sign = watch.event(&event);
+        while let Some(event) = framer.next().or_else(|| last(&mut framer, ended)) {
+            let sign = parts.watch.event(&event);
             match sign {
                 Sign::Fault => return Err(fault_in_stream(deployment, parts.headers, &event)),
                 Sign::Done => return Err(empty()),
                 Sign::Garbled => return Err(Refusal::ours(Class::BadGateway, 502, GARBLED)),
+                Sign::Lost => return Err(Refusal::ours(Class::BadGateway, 502, LOST)),
                 Sign::Noise => {
                     parts.served.in_flight.row().skipped();
                     if noise.len() < LONGEST_NOISE {
@@ -75,7 +76,7 @@ pub(super) async fn open(
                         headers: parts.headers,
                         body,
                         framer,
-                        watch,
+                        watch: parts.watch,
                         held,
                         translator: parts.translator,
                         usage_is_ours: parts.usage_is_ours,
@@ -103,8 +104,17 @@ pub(super) async fn open(
     }
 }
 
+/// The last event of a body that has ended, if it has no blank line.
+fn last(framer: &mut Framer, ended: bool) -> Option<Bytes> {
+    let rest = ended.then(|| framer.rest()).flatten()?;
+    Some(closed(&rest))
+}
+
 /// What is said of an event that was to be part of an answer and cannot be read.
 pub(super) const GARBLED: &str = "the provider sent an event that cannot be read";
+
+/// What is said of a stream in which events are missing.
+pub(super) const LOST: &str = "something is missing in the provider's stream";
 
 /// The failure of a stream that ended without content: the error it holds where that is no event,
 /// as some servers send it under the content type of a stream.

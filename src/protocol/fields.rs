@@ -309,6 +309,15 @@ impl Edits {
         self.list.iter().any(|(known, edit)| known == name && matches!(edit, Edit::Drop))
     }
 
+    /// The value that `name` will have in `text`; none where it is absent, left out or renamed.
+    pub fn outcome<'a>(&'a self, text: &'a [u8], fields: &Fields, name: &str) -> Option<&'a [u8]> {
+        match self.list.iter().find(|(known, _)| known == name) {
+            None => fields.get(text, name),
+            Some((_, Edit::Drop | Edit::Rename(_))) => None,
+            Some((_, Edit::Set(json))) => Some(json),
+        }
+    }
+
     fn put(&mut self, name: Cow<'static, str>, edit: Edit) {
         match self.list.iter_mut().find(|(known, _)| *known == name) {
             Some((_, slot)) => *slot = edit,

@@ -108,6 +108,11 @@ impl Framer {
     }
 }
 
+/// The [`rest`](Framer::rest) of a stream with the blank line without which a client would lose it.
+pub fn closed(rest: &[u8]) -> Bytes {
+    [rest, b"\n\n"].concat().into()
+}
+
 /// The end of the first event in `bytes`, or up to where there is certainly none.
 ///
 /// The search goes on at `from`, which must be a value returned before for the same bytes.

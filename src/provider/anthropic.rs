@@ -163,7 +163,7 @@ fn outgoing(
             headers.insert("anthropic-beta", all);
         }
     }
-    Ok(Outgoing { uri, headers, body, endpoint, usage_is_ours: false, translator })
+    Ok(Outgoing { uri, headers, body, endpoint, choices: 1, usage_is_ours: false, translator })
 }
 
 /// What a model can do, from the registry where it is known and from its name else.

@@ -53,6 +53,7 @@ impl Adapter for Compatible {
             headers: to.headers.clone(),
             body,
             endpoint,
+            choices: choices(call, &edits),
             usage_is_ours,
             translator: None,
         })
@@ -247,6 +248,12 @@ fn add_defaults(call: &Call, to: &Deployment, edits: &mut Edits) {
     }
 }
 
+/// How many choices of an answer the edited request asks for.
+fn choices(call: &Call, edits: &Edits) -> u32 {
+    let wanted = edits.outcome(&call.body, &call.fields, "n");
+    wanted.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +279,26 @@ mod tests {
     fn check(name: &str, body: &str, want: &str) {
         let to = deployment(name, |_| ());
         assert_eq!(say(&to, Endpoint::ChatCompletions, body).unwrap().0, want);
+    }
+
+    #[test]
+    fn the_choices_that_are_asked_for_are_those_that_are_sent() {
+        #[track_caller]
+        fn check(more: &str, set: impl FnOnce(&mut Spec), want: u32) {
+            let body = format!(r#"{{"model":"m","messages":[],"stream":true{more}}}"#);
+            let deployment = deployment("openai/gpt-4.1", set);
+            let path = Endpoint::ChatCompletions;
+            let call = decode(path, None, &HeaderMap::new(), body.into()).unwrap();
+            let outgoing = Compatible.request(&call, &deployment, "gpt-4.1").unwrap();
+            assert_eq!(outgoing.choices, want, "{more}");
+        }
+        let by_default = |spec: &mut Spec| spec.defaults = vec![("n".into(), "3".into())];
+        check("", |_| {}, 1);
+        check(r#","n":2"#, |_| {}, 2);
+        check(r#","n":"two""#, |_| {}, 1);
+        check("", by_default, 3);
+        check(r#","n":2"#, by_default, 2);
+        check(r#","n":2"#, |spec| spec.additional_drop_params = vec!["n".into()], 1);
     }
 
     #[test]

@@ -232,6 +232,8 @@ pub struct Outgoing {
     pub body: Rope,
     /// The endpoint that will answer; decides how the answer is read.
     pub endpoint: Endpoint,
+    /// How many choices of an answer are asked for.
+    pub choices: u32,
     /// Whether the usage event of a stream was asked for here and not by the client.
     pub usage_is_ours: bool,
     /// How the answer becomes the client's; `None` where it is already.

@@ -234,6 +234,8 @@ pub struct Row {
     pending: AtomicU64,
     /// Events of its streams that were passed over.
     skipped: AtomicU64,
+    /// Streams that were taken for whole though they gave no reason why they ended.
+    without_reason: AtomicU64,
     last_minute: Minute,
     first_tokens: Recent,
     per_token: Recent,
@@ -257,6 +259,7 @@ impl Row {
             recent: Window::default(),
             pending: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            without_reason: AtomicU64::new(0),
             last_minute: Minute::default(),
             first_tokens: Recent::default(),
             per_token: Recent::default(),
@@ -306,6 +309,16 @@ impl Row {
     /// How many events were passed over.
     pub fn events_skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// Counts a stream that was taken for whole though it gave no reason why it ended.
+    pub fn gave_no_reason(&self) {
+        self.without_reason.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many streams gave none.
+    pub fn streams_without_reason(&self) -> u64 {
+        self.without_reason.load(Ordering::Relaxed)
     }
 
     /// A try that begins, as the breaker sees it.

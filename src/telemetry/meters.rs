@@ -360,6 +360,7 @@ struct OfDeployment {
     states: [Gauge; CooldownState::ALL.len()],
     panics: Counter,
     events_skipped: Counter,
+    streams_without_reason: Counter,
     /// In [`PicoUsd`], so that the sum stays exact; shown as dollars when scraped.
     cost: AtomicU64,
     cost_shown: Gauge,
@@ -394,6 +395,7 @@ impl OfDeployment {
                 .map(|state| maker.gauge(&table::COOLDOWN_STATE, &[id, state.as_str()])),
             panics: maker.counter(&table::PANICS, &[id]),
             events_skipped: maker.counter(&table::EVENTS_SKIPPED, &[id]),
+            streams_without_reason: maker.counter(&table::STREAMS_WITHOUT_REASON, &[id]),
             cost: AtomicU64::new(0),
             cost_shown: maker.gauge(&table::COST, &[id, group]),
             hedge_cost: AtomicU64::new(0),
@@ -444,6 +446,8 @@ impl OfDeployment {
         }
         self.panics.absolute(now.map_or(0, |now| now.panics));
         self.events_skipped.absolute(now.map_or(0, |now| now.events_skipped));
+        let without_reason = now.map_or(0, |now| now.streams_without_reason);
+        self.streams_without_reason.absolute(without_reason);
     }
 
     fn show_cost(&self) {

@@ -150,6 +150,8 @@ pub struct Running {
     pub panics: u64,
     /// Events of its streams that were passed over, since the start.
     pub events_skipped: u64,
+    /// Streams that were taken for whole though they gave no reason why they ended, since the start.
+    pub streams_without_reason: u64,
 }
 
 /// The state of the configuration.
@@ -294,6 +296,7 @@ mod tests {
             cooldown: CooldownState::Open,
             panics: 8,
             events_skipped: 5,
+            streams_without_reason: 2,
         };
         let config = Config {
             generation: 4,
@@ -327,6 +330,7 @@ mod tests {
                 r#"pillion_deployment_cooldown_state{deployment="east",state="closed"} 1"#,
                 r#"pillion_cooldown_panics_total{deployment="west"} 8"#,
                 r#"pillion_stream_events_skipped_total{deployment="west"} 5"#,
+                r#"pillion_streams_without_reason_total{deployment="west"} 2"#,
                 r#"pillion_cooldown_panics_total{deployment="east"} 0"#,
                 r"pillion_requests_in_flight 5",
                 r"pillion_buffered_bytes 9",

@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 46] = [
+pub const TABLE: [&Row; 47] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -93,6 +93,7 @@ pub const TABLE: [&Row; 46] = [
     &COOLDOWN_STATE,
     &PANICS,
     &EVENTS_SKIPPED,
+    &STREAMS_WITHOUT_REASON,
     &CONNECTIONS_OPEN,
     &CONNECTIONS_OPENED,
     &LESSONS_DROPPED,
@@ -333,6 +334,13 @@ pub(super) const EVENTS_SKIPPED: Row = Row::new(
     Kind::Counter,
     &["deployment"],
     "Events of a deployment's streams that could not be read and were passed over, because nothing of an answer was lost with them.",
+);
+
+pub(super) const STREAMS_WITHOUT_REASON: Row = Row::new(
+    "pillion_streams_without_reason_total",
+    Kind::Counter,
+    &["deployment"],
+    "Streams of a deployment that ended with [DONE] and without any finish_reason, taken for whole because its chunks have no place for one.",
 );
 
 pub(super) const CONNECTIONS_OPEN: Row = Row::new(

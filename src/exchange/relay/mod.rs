@@ -18,11 +18,11 @@ use super::attempt::{Served, Stream};
 use super::body::Body;
 use super::head;
 use super::live::Live;
-use super::opening::GARBLED;
+use super::opening::{GARBLED, LOST};
 use super::silence::{Progress, Silence};
 use crate::account::{End, Ledger, Record};
 use crate::lexicon::time;
-use crate::protocol::sse::Framer;
+use crate::protocol::sse::{Framer, closed};
 use crate::protocol::watch::{Sign, Watch};
 use crate::protocol::{Dialect, Endpoint, Translator, name};
 use crate::upstream::Answer;
@@ -211,6 +211,7 @@ impl Relay {
         match sign {
             Sign::Fault => self.fault(event, out),
             Sign::Garbled => self.cut(GARBLED, out),
+            Sign::Lost => self.cut(LOST, out),
             Sign::Noise => self.served.in_flight.row().skipped(),
             Sign::Usage if self.usage_is_ours && self.translator.is_none() => {}
             Sign::Content | Sign::Done | Sign::Life | Sign::Usage => {
@@ -247,6 +248,9 @@ impl Relay {
         if !self.is_joined() {
             return self.differs();
         }
+        if self.watch.has_no_reason() {
+            self.served.in_flight.row().gave_no_reason();
+        }
         self.phase = Phase::Closing;
         self.silence = Silence::new(GRACE, time::now());
         self.close(End::Complete, None);
@@ -258,12 +262,9 @@ impl Relay {
             self.phase = Phase::Over;
             return;
         }
-        if let Some(mut rest) = self.framer.rest() {
+        if let Some(rest) = self.framer.rest() {
+            let rest = closed(&rest);
             let sign = self.watch.event(&rest);
-            // Without its blank line a client would lose the event.
-            let mut whole = BytesMut::from(&rest[..]);
-            whole.extend_from_slice(b"\n\n");
-            rest = whole.freeze();
             self.pass(sign, &rest, out);
             if self.phase == Phase::Closing {
                 self.phase = Phase::Over;

@@ -1,5 +1,9 @@
 //! A client that believes nothing: it takes a stream for whole only where each event can be read,
-//! each piece belongs to something that has begun, and the end mark has come.
+//! each piece belongs to something that has begun and all that has begun has ended, and the end mark
+//! has come.
+//!
+//! What no stream should hold that a gateway lets pass is no outcome here, but a panic. One thing is
+//! let pass and still refused by any reader: the pieces of a call whose beginning is missing.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +20,8 @@ pub(super) struct Content {
     pub(super) thought: String,
     /// Names and arguments.
     pub(super) calls: Vec<(String, String)>,
+    /// What a response is at last, where that is something else than its pieces.
+    pub(super) at_last: Option<Box<Self>>,
 }
 
 /// How an answer ends for its reader.
@@ -65,7 +71,14 @@ pub(super) fn read(wire: Wire, answer: &Answer) -> Outcome {
 
 /// Reads a stream; one that stops without an error and without an end mark is nobody's.
 pub(super) fn read_stream(wire: Wire, body: &str) -> Outcome {
-    let mut reader = Reader { wire, content: Content::default(), open: Vec::new(), end: End::Open };
+    let mut reader = Reader {
+        wire,
+        content: Content::default(),
+        begun: BTreeMap::new(),
+        ended: Vec::new(),
+        stopped: false,
+        end: End::Open,
+    };
     let text = body.replace("\r\n", "\n");
     for event in text.split("\n\n").filter(|event| !event.is_empty()) {
         let data = event.lines().filter_map(|line| line.strip_prefix("data:"));
@@ -76,7 +89,7 @@ pub(super) fn read_stream(wire: Wire, body: &str) -> Outcome {
     }
     let content = reader.content.settled();
     match reader.end {
-        End::Fault | End::Garbled => Outcome::Refused(content),
+        End::Fault | End::Unbegun => Outcome::Refused(content),
         End::Mark => Outcome::Whole(content),
         End::Open => panic!("neither an end nor an error: {body}"),
     }
@@ -85,34 +98,45 @@ pub(super) fn read_stream(wire: Wire, body: &str) -> Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Fault,
-    /// What SDKs stumble over, whatever comes behind it.
-    Garbled,
     Mark,
     Open,
+    /// Pieces came of a call that has not begun, whatever comes behind them.
+    Unbegun,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Begun {
+    /// A call, with its place among them.
+    Call(usize),
+    Words,
 }
 
 struct Reader {
     wire: Wire,
     content: Content,
-    /// Blocks that have begun, and for a call its place.
-    open: Vec<(u64, Option<usize>)>,
+    /// Blocks, items and calls that have begun, by their numbers.
+    begun: BTreeMap<u64, Begun>,
+    /// Blocks, items and choices that have ended.
+    ended: Vec<u64>,
+    /// Whether a reason for the end was told.
+    stopped: bool,
     end: End,
 }
 
 impl Reader {
     fn data(&mut self, data: &str) {
         match self.end {
-            End::Garbled => return,
+            End::Unbegun => return,
             End::Fault => panic!("{data} behind an error"),
             End::Mark | End::Open => {}
         }
         if data == "[DONE]" {
-            return self.ended();
+            let choices = self.content.texts.keys();
+            assert!(self.stopped && choices.eq(&self.ended), "an end before the end");
+            return self.mark();
         }
-        let Ok(event) = serde_json::from_str::<Value>(data) else {
-            self.end = End::Garbled;
-            return;
-        };
+        let event: Value =
+            serde_json::from_str(data).unwrap_or_else(|why| panic!("{why}: {data:?}"));
         if event["error"].is_object() {
             assert_eq!(self.end, End::Open, "an error behind the end");
             assert!(event["error"]["message"].is_string() && event["error"]["type"].is_string());
@@ -120,90 +144,120 @@ impl Reader {
             self.end = End::Fault;
             return;
         }
-        let taken = match self.wire {
+        match self.wire {
             Wire::Chat | Wire::Completions => self.chunk(&event),
             Wire::Messages => self.message_event(&event),
             Wire::Responses => self.response_event(&event),
-        };
-        if taken.is_none() {
-            self.end = End::Garbled;
         }
     }
 
-    fn ended(&mut self) {
+    fn mark(&mut self) {
         self.end = End::Mark;
     }
 
-    fn chunk(&mut self, chunk: &Value) -> Option<()> {
-        for choice in chunk["choices"].as_array()? {
+    fn chunk(&mut self, chunk: &Value) {
+        for choice in chunk["choices"].as_array().expect("a chunk has choices") {
             let delta = &choice["delta"];
             let text = choice["text"].as_str().or(delta["content"].as_str()).unwrap_or_default();
-            *self.content.texts.entry(choice["index"].as_u64()?).or_default() += text;
+            let index = choice["index"].as_u64().expect("a choice has a number");
+            *self.content.texts.entry(index).or_default() += text;
             self.content.thought += delta["reasoning_content"].as_str().unwrap_or_default();
+            if choice["finish_reason"].is_string() {
+                self.stopped = true;
+                self.ended.retain(|ended| *ended != index);
+                self.ended.push(index);
+                self.ended.sort_unstable();
+            }
             for call in delta["tool_calls"].as_array().into_iter().flatten() {
-                let index = call["index"].as_u64()?;
-                let known = self.open.iter().find(|(known, _)| *known == index);
-                let at = match (known, call["function"]["name"].as_str()) {
-                    (Some((_, at)), _) => (*at)?,
-                    (None, name) => self.call(index, name?),
-                };
-                self.content.calls[at].1 += call["function"]["arguments"].as_str()?;
+                let index = call["index"].as_u64().expect("a call has a number");
+                if !self.begun.contains_key(&index) {
+                    let Some(name) = call["function"]["name"].as_str() else {
+                        self.end = End::Unbegun;
+                        return;
+                    };
+                    self.call(index, name);
+                }
+                self.add_to_call(index, &call["function"]["arguments"]);
             }
         }
-        Some(())
     }
 
-    fn call(&mut self, index: u64, name: &str) -> usize {
+    fn call(&mut self, index: u64, name: &str) {
         let at = self.content.calls.len();
         self.content.calls.push((name.to_owned(), String::new()));
-        self.open.push((index, Some(at)));
-        at
+        self.begun.insert(index, Begun::Call(at));
     }
 
-    fn message_event(&mut self, event: &Value) -> Option<()> {
-        let index = event["index"].as_u64();
-        let known = self.open.iter().find(|(known, _)| Some(*known) == index).copied();
-        match event["type"].as_str()? {
+    fn add_to_call(&mut self, index: u64, piece: &Value) {
+        let Some(Begun::Call(at)) = self.begun.get(&index) else { panic!("{index} is no call") };
+        self.content.calls[*at].1 += piece.as_str().expect("a piece is a text");
+    }
+
+    fn message_event(&mut self, event: &Value) {
+        let index = event["index"].as_u64().unwrap_or_default();
+        let is_open = self.begun.contains_key(&index) && !self.ended.contains(&index);
+        match event["type"].as_str().expect("an event has a type") {
             "content_block_start" => {
-                let (index, block) = (index?, &event["content_block"]);
-                match known {
-                    Some(_) => return None,
-                    None if block["type"] == "tool_use" => {
-                        self.call(index, block["name"].as_str()?);
-                    }
-                    None => self.open.push((index, None)),
+                assert_eq!(index, self.begun.len() as u64, "a block is missing");
+                let block = &event["content_block"];
+                if block["type"] == "tool_use" {
+                    self.call(index, block["name"].as_str().expect("a call has a name"));
+                } else {
+                    self.begun.insert(index, Begun::Words);
                 }
             }
             "content_block_delta" => {
-                let (_, call) = known?;
+                assert!(is_open, "the beginning of a block is missing");
                 let delta = &event["delta"];
                 let text = |name: &str| delta[name].as_str().unwrap_or_default();
                 *self.content.texts.entry(0).or_default() += text("text");
                 self.content.thought += text("thinking");
-                if let Some(piece) = delta["partial_json"].as_str() {
-                    self.content.calls[call?].1 += piece;
+                if delta["partial_json"].is_string() {
+                    self.add_to_call(index, &delta["partial_json"]);
                 }
             }
             "content_block_stop" => {
-                known?;
+                assert!(is_open, "the beginning of a block is missing");
+                self.ended.push(index);
             }
-            "message_stop" => self.ended(),
+            "message_delta" => self.stopped |= event["delta"]["stop_reason"].is_string(),
+            "message_stop" => {
+                assert!(self.stopped, "an end without a reason");
+                assert_eq!(self.begun.len(), self.ended.len(), "the end of a block is missing");
+                self.mark();
+            }
             _ => {}
         }
-        Some(())
     }
 
-    fn response_event(&mut self, event: &Value) -> Option<()> {
-        if event["type"] == "response.completed" {
-            let text = event["response"]["output"][0]["content"][0]["text"].as_str()?;
-            self.content.texts.insert(0, text.to_owned());
-            self.ended();
+    /// What is said in pieces; it is told at the end whether that was all.
+    fn response_event(&mut self, event: &Value) {
+        let index = event["output_index"].as_u64().unwrap_or_default();
+        let delta = event["delta"].as_str().unwrap_or_default();
+        match event["type"].as_str().expect("an event has a type") {
+            "response.output_item.added" if event["item"]["type"] == "function_call" => {
+                self.call(index, event["item"]["name"].as_str().expect("a call has a name"));
+            }
+            "response.function_call_arguments.delta" if !self.begun.contains_key(&index) => {
+                self.end = End::Unbegun;
+            }
+            "response.function_call_arguments.delta" => self.add_to_call(index, &event["delta"]),
+            "response.output_text.delta" => {
+                *self.content.texts.entry(0).or_default() += delta;
+            }
+            "response.reasoning_summary_text.delta" => self.content.thought += delta,
+            "response.completed" => {
+                let last = whole(&event["response"]);
+                let differs = self.content.clone().settled() != last;
+                self.content.at_last = differs.then(|| Box::new(last));
+                self.mark();
+            }
+            _ => {}
         }
-        Some(())
     }
 }
 
-/// What an answer in one piece says, in either dialect.
+/// What an answer in one piece says, in any dialect.
 fn whole(answer: &Value) -> Content {
     let mut content = Content::default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -224,8 +278,12 @@ fn whole(answer: &Value) -> Content {
             content.calls.push((text(&block["name"]), block["input"].to_string()));
         }
     }
-    if let Some(said) = answer["output"][0]["content"][0]["text"].as_str() {
-        content.texts.insert(0, said.to_owned());
+    for item in answer["output"].as_array().into_iter().flatten() {
+        *content.texts.entry(0).or_default() += &text(&item["content"][0]["text"]);
+        content.thought += &text(&item["summary"][0]["text"]);
+        if item["type"] == "function_call" {
+            content.calls.push((text(&item["name"]), text(&item["arguments"])));
+        }
     }
     content.settled()
 }

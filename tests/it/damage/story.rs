@@ -16,16 +16,21 @@ pub(super) enum Wire {
 
 /// What is said, in the pieces in which it comes, and how.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 pub(super) struct Story {
     thought: Vec<String>,
     text: Vec<String>,
     /// Of a second choice, where there can be one.
     second: Vec<String>,
     calls: Vec<(String, Vec<String>)>,
+    /// Whether choices are told side by side, or one after the other.
+    mixed: bool,
     usage: bool,
     /// Whether there is an end mark where one may be left out.
     mark: bool,
     comments: bool,
+    /// Whether events carry their number where they may.
+    numbered: bool,
     /// How lines end.
     newline: &'static str,
 }
@@ -49,16 +54,18 @@ pub(super) enum Kind {
 pub(super) fn story() -> impl Strategy<Value = Story> {
     let words = || prop::collection::vec(word(), 0..4);
     let calls = prop::collection::vec(("[a-z]{1,4}", input()), 0..3);
-    let how = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let how = prop::array::uniform6(any::<bool>());
     (words(), words(), words(), calls, how).prop_map(
-        |(thought, text, second, calls, (usage, mark, comments, crlf))| Story {
+        |(thought, text, second, calls, [mixed, usage, mark, comments, numbered, crlf])| Story {
             thought,
             text,
             second,
             calls,
+            mixed,
             usage,
             mark,
             comments,
+            numbered,
             newline: if crlf { "\r\n" } else { "\n" },
         },
     )
@@ -98,7 +105,7 @@ impl Story {
         if matches!(wire, Wire::Chat | Wire::Completions) && !self.second.is_empty() {
             content.texts.insert(1, self.second.concat());
         }
-        if matches!(wire, Wire::Chat | Wire::Messages) {
+        if wire != Wire::Completions {
             content.thought = self.thought.concat();
             for (name, pieces) in &self.calls {
                 content.calls.push((name.clone(), pieces.concat()));
@@ -113,9 +120,29 @@ impl Story {
         self
     }
 
+    /// How many choices there are, where there can be several.
+    pub(super) fn choices(&self) -> usize {
+        if self.second.is_empty() { 1 } else { 2 }
+    }
+
+    /// The pieces of both choices in the order in which they are told, each with its number.
+    fn pieces(&self) -> Vec<(u8, &String)> {
+        let (first, second) =
+            (self.text.iter().map(|it| (0, it)), self.second.iter().map(|it| (1, it)));
+        if !self.mixed {
+            return first.chain(second).collect();
+        }
+        let (mut pieces, mut first, mut second) = (Vec::new(), first.fuse(), second.fuse());
+        for _ in 0..self.text.len().max(self.second.len()) {
+            pieces.extend(first.next());
+            pieces.extend(second.next());
+        }
+        pieces
+    }
+
     /// The events of the whole stream.
     pub(super) fn told(&self, wire: Wire) -> Vec<Event> {
-        let mut teller = Teller { events: Vec::new(), numbered: false };
+        let mut teller = Teller { events: Vec::new() };
         match wire {
             Wire::Chat => self.chat(&mut teller),
             Wire::Completions => self.completions(&mut teller),
@@ -143,18 +170,19 @@ impl Story {
         for piece in &self.thought {
             chunk(0, json!({"reasoning_content": piece}), None, Kind::Piece);
         }
-        for at in 0..self.text.len().max(self.second.len()) {
-            for (index, pieces) in [(0, &self.text), (1, &self.second)] {
-                if let Some(piece) = pieces.get(at) {
-                    chunk(index, json!({"content": piece}), None, Kind::Piece);
-                }
-            }
+        let finish = if self.calls.is_empty() { "stop" } else { "tool_calls" };
+        let (first, second): (Vec<_>, Vec<_>) =
+            self.pieces().into_iter().partition(|(index, _)| self.mixed || *index == 0);
+        for (index, piece) in first {
+            chunk(index, json!({"content": piece}), None, Kind::Piece);
         }
         for call in self.chat_calls() {
             chunk(0, json!({"tool_calls": [call]}), None, Kind::Piece);
         }
-        let finish = if self.calls.is_empty() { "stop" } else { "tool_calls" };
         chunk(0, json!({}), Some(finish), Kind::Other);
+        for (index, piece) in second {
+            chunk(index, json!({"content": piece}), None, Kind::Piece);
+        }
         if !self.second.is_empty() {
             chunk(1, json!({}), Some("length"), Kind::Other);
         }
@@ -184,12 +212,8 @@ impl Story {
             let choice = json!({"text": text, "index": index, "finish_reason": finish});
             out.data(&json!({"id": "cmpl-1", "object": "text_completion", "created": 1, "choices": [choice], "model": "m"}), kind);
         };
-        for at in 0..self.text.len().max(self.second.len()) {
-            for (index, pieces) in [(0, &self.text), (1, &self.second)] {
-                if let Some(piece) = pieces.get(at) {
-                    chunk(index, piece, None, Kind::Piece);
-                }
-            }
+        for (index, piece) in self.pieces() {
+            chunk(index, piece, None, Kind::Piece);
         }
         chunk(0, "", Some("stop"), Kind::Other);
         if !self.second.is_empty() {
@@ -211,18 +235,18 @@ impl Story {
     fn messages(&self, out: &mut Teller) {
         let usage = json!({"input_tokens": 7, "output_tokens": 1});
         let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage});
-        out.named(json!({"type": "message_start", "message": message}), Kind::Other);
-        out.named(json!({"type": "ping"}), Kind::Other);
+        out.named(&json!({"type": "message_start", "message": message}), Kind::Other);
+        out.named(&json!({"type": "ping"}), Kind::Other);
         let mut index = 0;
         let mut block = |out: &mut Teller, block: Value, deltas: Vec<Value>| {
             let event =
                 json!({"type": "content_block_start", "index": index, "content_block": block});
-            out.named(event, Kind::Other);
+            out.named(&event, Kind::Other);
             for delta in deltas {
                 let event = json!({"type": "content_block_delta", "index": index, "delta": delta});
-                out.named(event, Kind::Piece);
+                out.named(&event, Kind::Piece);
             }
-            out.named(json!({"type": "content_block_stop", "index": index}), Kind::Other);
+            out.named(&json!({"type": "content_block_stop", "index": index}), Kind::Other);
             index += 1;
         };
         if !self.thought.is_empty() {
@@ -242,34 +266,90 @@ impl Story {
         let stop = if self.calls.is_empty() { "end_turn" } else { "tool_use" };
         let delta = json!({"stop_reason": stop, "stop_sequence": null});
         let end = json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}});
-        out.named(end, Kind::Other);
-        out.named(json!({"type": "message_stop"}), Kind::Other);
+        out.named(&end, Kind::Other);
+        out.named(&json!({"type": "message_stop"}), Kind::Other);
     }
 
     fn responses(&self, out: &mut Teller) {
-        out.numbered = true;
         let response = |status: &str, output: Value, usage: Value| json!({"id": "resp_1", "object": "response", "model": "m", "status": status, "output": output, "usage": usage});
         let begun = response("in_progress", json!([]), Value::Null);
-        out.named(json!({"type": "response.created", "response": begun}), Kind::Other);
-        for piece in &self.text {
-            let event = json!({"type": "response.output_text.delta", "item_id": "i", "output_index": 0, "content_index": 0, "delta": piece});
-            // The last event says it again.
-            out.named(event, Kind::Other);
+        let mut events = vec![
+            json!({"type": "response.created", "response": begun}),
+            json!({"type": "response.in_progress", "response": begun}),
+        ];
+        let mut output = Vec::new();
+        if !self.thought.is_empty() {
+            let part = json!({"type": "summary_text", "text": self.thought.concat()});
+            let item = json!({"type": "reasoning", "id": "i", "summary": [part]});
+            let piece = ("reasoning_summary_text", "text");
+            output.push(said(item, piece, &self.thought, (output.len(), &mut events)));
         }
-        let text = self.text.concat();
-        let part = json!({"type": "output_text", "text": text, "annotations": []});
-        out.named(json!({"type": "response.output_text.done", "item_id": "i", "output_index": 0, "content_index": 0, "text": text}), Kind::Other);
-        let item = json!({"type": "message", "id": "i", "role": "assistant", "status": "completed", "content": [part]});
+        let part = json!({"type": "output_text", "text": self.text.concat(), "annotations": []});
+        let item = json!({"type": "message", "id": "i", "role": "assistant", "content": [part]});
+        let piece = ("output_text", "text");
+        output.push(said(item, piece, &self.text, (output.len(), &mut events)));
+        for (at, (name, pieces)) in self.calls.iter().enumerate() {
+            let (id, given) = (format!("c{at}"), pieces.concat());
+            let item =
+                json!({"type": "function_call", "call_id": id, "name": name, "arguments": given});
+            let piece = ("function_call_arguments", "arguments");
+            output.push(said(item, piece, pieces, (output.len(), &mut events)));
+        }
         let usage = json!({"input_tokens": 7, "output_tokens": 3, "total_tokens": 10});
-        let ended = response("completed", json!([item]), usage);
-        out.named(json!({"type": "response.completed", "response": ended}), Kind::Other);
+        let ended = response("completed", json!(output), usage);
+        events.push(json!({"type": "response.completed", "response": ended}));
+        for (at, mut event) in events.into_iter().enumerate() {
+            let mut kind = Kind::Piece;
+            if self.numbered {
+                event["sequence_number"] = at.into();
+                kind = Kind::Other;
+            }
+            out.named(&event, kind);
+        }
     }
+}
+
+/// One item of a response with its events: it begins without its words, says them in pieces, and
+/// then all of them again.
+fn said(
+    item: Value,
+    (kind, field): (&str, &str),
+    pieces: &[String],
+    (at, events): (usize, &mut Vec<Value>),
+) -> Value {
+    let whole = pieces.concat();
+    let mut begun = item.clone();
+    for name in ["summary", "content"] {
+        if begun[name].is_array() {
+            begun[name] = json!([]);
+        }
+    }
+    if begun["arguments"].is_string() {
+        begun["arguments"] = json!("");
+    }
+    let mut event = |kind: &str, mut more: Value| {
+        more["type"] = json!(format!("response.{kind}"));
+        more["output_index"] = at.into();
+        events.push(more);
+    };
+    event("output_item.added", json!({"item": begun}));
+    let has_part = kind == "output_text";
+    if has_part {
+        event("content_part.added", json!({"part": {"type": kind, "text": ""}}));
+    }
+    for piece in pieces {
+        event(&format!("{kind}.delta"), json!({"delta": piece}));
+    }
+    event(&format!("{kind}.done"), json!({field: whole}));
+    if has_part {
+        event("content_part.done", json!({"part": {"type": kind, "text": whole}}));
+    }
+    event("output_item.done", json!({"item": item}));
+    item
 }
 
 struct Teller {
     events: Vec<Event>,
-    /// Whether events carry their number.
-    numbered: bool,
 }
 
 impl Teller {
@@ -277,10 +357,7 @@ impl Teller {
         self.events.push(Event { text: format!("data: {data}\n\n"), kind });
     }
 
-    fn named(&mut self, mut data: Value, kind: Kind) {
-        if self.numbered {
-            data["sequence_number"] = self.events.len().into();
-        }
+    fn named(&mut self, data: &Value, kind: Kind) {
         let name = data["type"].as_str().unwrap_or_default();
         let text = format!("event: {name}\ndata: {data}\n\n");
         self.events.push(Event { text, kind });

@@ -280,3 +280,55 @@ async fn an_outage_is_not_doubled_by_retries() {
     assert_eq!((retries + denied, down.requests().len() as u64), (200, 200 + retries));
     sidecar.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_believed_as_far_as_the_provider_tells_of_ends() {
+    let chunk = |more: &str| {
+        chat::event(&format!(r#"{{"choices":[{{"index":0,"delta":{{"content":"a"}}{more}}}]}}"#))
+    };
+    let silent = [chunk(""), chat::event("[DONE]"), chat::LAST_CHUNK.to_owned()].concat();
+    let single = [chunk(r#","finish_reason":"stop""#), chat::LAST_CHUNK.to_owned()].concat();
+    let play = |events: String| {
+        let steps = vec![send(chat::STREAM_HEAD), send(events)];
+        Upstream::start(move |_| {
+            let steps = steps.clone();
+            serve(move |_| steps.clone())
+        })
+    };
+    let (silent, single) = (play(silent).await, play(single).await);
+    let text = format!(
+        "model_list:\n{}{}",
+        deployment("silent", "silent", &silent.base(), ""),
+        deployment("single", "single", &single.base(), ""),
+    );
+    let sidecar = Start::with(text).ready().await;
+    let ask = async |model: &str, more: &str| {
+        let body = chat::body(model, &format!(",\"stream\":true{more}"));
+        sidecar.ask(chat::post(&body)).await.body
+    };
+    // Who writes no reasons at all may end without one; that is counted.
+    assert!(ask("silent", "").await.ends_with("data: [DONE]\n\n"));
+    assert_eq!(sidecar.metrics().await.of("pillion_streams_without_reason_total"), 1);
+    // One choice is all of the answer only where one was asked for.
+    assert!(ask("single", "").await.ends_with("data: [DONE]\n\n"));
+    let cut = ask("single", ",\"n\":2").await;
+    assert!(cut.contains("\"error\":{") && !cut.contains("[DONE]"), "{cut}");
+    assert_eq!(sidecar.metrics().await.of("pillion_streams_without_reason_total"), 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_only_event_without_its_blank_line_does_not_run_into_the_next() {
+    let only = r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}"#;
+    let steps = vec![send(chat::STREAM_HEAD), send(chat::chunk(only)), send(chat::LAST_CHUNK)];
+    let upstream = Upstream::start(move |_| {
+        let steps = steps.clone();
+        serve(move |_| steps.clone())
+    });
+    let upstream = upstream.await;
+    let text = format!("model_list:\n{}", deployment("gpt", "d", &upstream.base(), ""));
+    let sidecar = Start::with(text).ready().await;
+    let answer = sidecar.ask(chat::post(&chat::body("gpt", ",\"stream\":true"))).await;
+    assert_eq!(answer.body, format!("{only}\n\ndata: [DONE]\n\n"));
+    sidecar.stop().await;
+}

@@ -208,6 +208,12 @@ pub(crate) const ALL: &[Row] = &[
     Row::new("ended after content", Fault::Answer(ended), 502).streamed().midway(),
     Row::new("stalls after content", Fault::Answer(stalls), 408).streamed().with(SHORT).midway(),
     Row::new("an event is garbled", Fault::Answer(garbled), 502).streamed().midway(),
+    Row::new("an end mark without a reason", Fault::Answer(unreasoned), 502).streamed().midway(),
+    Row::new("a block without its end", Fault::Answer(unended), 502)
+        .midway()
+        .said_by(|form| form.stream && form.provider == Words::Anthropic),
+    Row::new("a block without its beginning", Fault::Answer(unbegun), 502)
+        .said_by(|form| form.stream && form.provider == Words::Anthropic),
     Row::new("noise between events", Fault::Answer(noise), 502).streamed().mended(1),
     Row::new("no end mark", Fault::Answer(unmarked), 502).streamed().mended(1),
     Row::new("no blank line at the end", Fault::Answer(unfinished), 502).streamed().mended(1),
@@ -339,6 +345,31 @@ fn garbled(form: Form, _: usize) -> Vec<Step> {
     let broken = format!("{}\n\n", &data[..data.len() - 2]);
     steps.extend([send(chat::chunk(&broken)), send(end), send(done), send(chat::LAST_CHUNK)]);
     steps
+}
+
+fn unreasoned(form: Form, _: usize) -> Vec<Step> {
+    let [_, _, second, _, done] = form.events();
+    let mut steps = begun(form);
+    steps.extend([send(second), send(done), send(chat::LAST_CHUNK)]);
+    steps
+}
+
+/// The good stream of a message without its event of this kind.
+fn without(form: Form, kind: &str) -> Vec<Step> {
+    let events = form.events().concat();
+    let is_kept = |line: &&str| !line.contains(&format!("{{\"type\":\"{kind}\""));
+    let data = events.lines().filter(|line| line.starts_with("data:"));
+    let kept = data.filter(is_kept).map(|line| chat::chunk(&format!("{line}\n\n")));
+    let kept: String = kept.collect();
+    vec![send(chat::STREAM_HEAD), send(kept), send(chat::LAST_CHUNK)]
+}
+
+fn unended(form: Form, _: usize) -> Vec<Step> {
+    without(form, "content_block_stop")
+}
+
+fn unbegun(form: Form, _: usize) -> Vec<Step> {
+    without(form, "content_block_start")
 }
 
 fn noise(form: Form, _: usize) -> Vec<Step> {

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import yaml
-from chart import CHART, HELMS, helm, objects
+from chart import CHART, HELMS, UPDATE, helm, objects
 
 REFUSED = [
     ("sidecar.nativ=auto", "nativ"),
@@ -113,8 +113,38 @@ def paths(values, known, at=""):
         yield from [path] if is_leaf else paths(value, known, f"{path}.")
 
 
-def test_values_that_do_not_speak_for_themselves_are_described():
-    lines = (CHART / "values.yaml").read_text().splitlines()
-    described = sum(line.lstrip().startswith("# -- ") for line in lines)
-    leaves = sum(bool(re.match(r"\s*\w+:", line)) for line in lines)
-    assert described > leaves / 2
+README = CHART / "README.md"
+ROW = re.compile(r"^(?P<indent> *)(?P<name>\w+):(?: (?P<value>.*))?$")
+
+
+def described():
+    """Every value that has a description, as values.yaml says it: (path, default, description)."""
+    path, said = [], []
+    for line in (CHART / "values.yaml").read_text().splitlines():
+        text = line.strip()
+        if text.startswith("# "):
+            said = [text[5:]] if text.startswith("# -- ") else [*said, text[2:]] if said else []
+        elif row := ROW.match(line):
+            path = [*path[: len(row["indent"]) // 2], row["name"]]
+            if said:
+                yield ".".join(path), row["value"] or "see values.yaml", " ".join(said)
+            said = []
+
+
+def test_every_value_is_described():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    told = {path for path, _, _ in described()}
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    leaves = set(paths(values, set(known(schema))))
+    # `resources` is one value to whoever reads, and several to the schema.
+    assert [leaf for leaf in leaves if not any(leaf == path or leaf.startswith(f"{path}.") for path in told)] == []
+
+
+def test_the_readme_lists_every_value():
+    before, rest = README.read_text().split("<!-- values -->\n")
+    _, after = rest.split("<!-- /values -->")
+    rows = "".join(f"| `{path}` | `{value}` | {said.replace('|', chr(92) + '|')} |\n" for path, value, said in described())
+    fresh = f"{before}<!-- values -->\n| value | default | what it says |\n|---|---|---|\n{rows}<!-- /values -->{after}"
+    if UPDATE:
+        README.write_text(fresh)
+    assert README.read_text() == fresh, "UPDATE=1 tests/chart/run"

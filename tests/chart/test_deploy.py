@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import strict
 import yaml
-from chart import CHART, HELMS, ROOT, UPDATE, helm, identity, pods
+from chart import CHART, HELMS, PROMTOOL, ROOT, UPDATE, helm, identity, pods
 
 DEPLOY = ROOT / "deploy"
 INSTALL = DEPLOY / "install.yaml"
@@ -53,6 +53,40 @@ def test_kustomize_takes_it():
     assert done.returncode == 0, done.stderr
     built = {identity(each) for each in yaml.safe_load_all(done.stdout)}
     assert built == {identity(each) for each in yaml.safe_load_all(INSTALL.read_text())}
+
+
+def test_kustomize_changes_the_image(tmp_path):
+    """As the base says. kustomize takes no absolute paths, so the base lies beside."""
+    (tmp_path / "base").mkdir()
+    for name in ("install.yaml", "kustomization.yaml"):
+        (tmp_path / "base" / name).write_text((DEPLOY / name).read_text())
+    images = [{"name": "pillion", "newName": "registry.example.com/pillion", "newTag": "2"}]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["base"], "images": images}))
+    done = subprocess.run([str(HELMS[4].parent / "kubectl"), "kustomize", str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    used = [container["image"] for _, spec in pods(yaml.safe_load_all(done.stdout)) for container in spec["containers"]]
+    assert used == ["registry.example.com/pillion:2"] * 2
+
+
+@pytest.mark.skipif(not PROMTOOL.exists(), reason="there is no promtool")
+def test_prometheus_takes_the_jobs(tmp_path):
+    """All but where pods are found: Debian builds Prometheus without Kubernetes."""
+    jobs = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
+    for job in jobs["scrape_configs"]:
+        assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]
+    path = tmp_path / "prometheus.yaml"
+    path.write_text(yaml.safe_dump(jobs))
+    done = subprocess.run([str(PROMTOOL), "check", "config", str(path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_keeps_the_ports_that_there_are():
+    """By the names that the chart, the example and the PodMonitor give them."""
+    names = {port["name"] for _, spec in pods(yaml.safe_load_all(INSTALL.read_text())) for port in spec["containers"][0]["ports"]}
+    static = (DEPLOY / "examples" / "static-sidecar.yaml").read_text()
+    jobs = (DEPLOY / "prometheus.yaml").read_text()
+    assert {"pillion-admin", "admin"} <= names and "name: pillion-admin" in static
+    assert "regex: pillion-admin\n" in jobs and "regex: pillion;injector;admin\n" in jobs
 
 
 @pytest.mark.parametrize("path", [INSTALL, *EXAMPLES], ids=lambda path: path.name)

@@ -118,6 +118,17 @@ def test_examples_have_labels_and_annotations_that_are_known():
     assert said and not [name for name in said if name not in guide]
 
 
+def test_the_guide_lists_the_annotations_that_there_are():
+    readme = (ROOT / "README.md").read_text()
+    if "<!-- annotations -->" not in readme:
+        pytest.skip("README.md has no table of annotations yet")
+    table = readme.split("<!-- annotations -->")[1].split("<!-- /annotations -->")[0]
+    section = (DEPLOY / "README.md").read_text().split("\n## Annotations\n")[1].split("\n## ")[0]
+    there, listed = (set(re.findall(r"pillion\.dev/[a-z-]+", text)) for text in (table, section))
+    # What the injector writes is told where it is: in `What a pod gets`.
+    assert listed == there - {"pillion.dev/status"}
+
+
 @pytest.fixture(scope="module")
 def static():
     """The parts of the example without the injector: the configuration and the container."""

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import yaml
-from chart import CHART, HELMS, UPDATE, helm, objects
+from chart import CHART, HELMS, UPDATE, helm, objects, one
 
 REFUSED = [
     ("sidecar.nativ=auto", "nativ"),
@@ -24,6 +24,7 @@ REFUSED = [
     ("sidecar.resources.request.cpu=1", "request"),
     ("sidecar.extraEnv[0].value=x", "name"),
     ("gossip.seeds={no-port}", "seeds"),
+    ("config.profiles.a/b=x", "profiles"),
     ("enforce.actions={}", "actions"),
     ("metrics.podMonitor.interval=30", "interval"),
     # What a schema cannot say.
@@ -33,6 +34,7 @@ REFUSED = [
     ("sidecar.auth.mode=secret", "name the Secret in sidecar.auth.secretName"),
     ("sidecar.ports.admin=24080", "three different ports"),
     ("injector.adminPort=24443", "must be different"),
+    ("config.profiles.config=x", "that file is config.data"),
     ("gossip.seed.replicas=0", "gossip.seeds"),
 ]
 TAKEN = [
@@ -84,6 +86,13 @@ def test_a_configuration_beyond_a_configmap_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("x: y\n" * 250_000)
     done = helm(4, "template", "gw", CHART, "--set-file", f"config.data={tmp_path / 'config.yaml'}")
     assert done.returncode != 0 and "1 MiB" in done.stderr
+
+
+def test_profiles_are_files_beside_the_configuration():
+    data = one(objects("full"), "ConfigMap", "llm-config")["data"]
+    assert data.keys() == {"cheap.yaml", "config.yaml"}
+    assert data["config.yaml"].startswith("# A text stays as it is")
+    assert yaml.safe_load(data["cheap.yaml"])["model_list"][0]["model_name"] == "gpt-4o"
 
 
 def test_no_user_is_told_to_the_injector_and_not_left_out():

@@ -224,6 +224,9 @@ objectSelector:
 {{- if and .Values.injector.webhook.matchConditions (semverCompare "<1.28.0-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "injector.webhook.matchConditions needs Kubernetes 1.28; this is %s" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
+{{- if hasKey .Values.config.profiles "config" -}}
+{{- fail "config.profiles.config: that file is config.data" -}}
+{{- end -}}
 {{- if and (eq .Values.sidecar.auth.mode "secret") (not .Values.sidecar.auth.secretName) -}}
 {{- fail "sidecar.auth.mode is `secret`: name the Secret in sidecar.auth.secretName" -}}
 {{- end -}}

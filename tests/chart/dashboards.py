@@ -209,6 +209,14 @@ FLEET = [
     Panel("Age of what peers said", [(f"pillion_gossip_view_age_seconds{{{OF}}}", "{{pod}}")], "Grows where nothing is heard.", "s"),
     Panel("Gossip", [(rate("pillion_gossip_bytes_total", "direction", OF), "{{direction}}")], "Bytes over all sidecars.", "Bps"),
     Panel("Packets", [(rate("pillion_gossip_packets_total", "direction", OF), "{{direction}}")], "Over all sidecars.", "pps"),
+    Panel("Pods reviewed", [(rate("pillion_webhook_reviews_total", "outcome, reason", ""), "{{outcome}} {{reason}}")], "By the injectors, and what became of them.", "reqps"),
+    Panel(
+        "Time of a review",
+        [(rate("pillion_webhook_review_duration_seconds_sum", select="") + " / " + rate("pillion_webhook_review_duration_seconds_count", select=""), "mean")],
+        "Added to the start of each pod of an opted-in namespace.", "s",
+    ),
+    Panel("Copies of the configuration", [("max(pillion_webhook_config_copies)", "namespaces")], "Namespaces that the injector brings it to."),
+    Panel("Certificate", [("min(pillion_webhook_certificate_expiry_timestamp_seconds) - time()", "left")], "Of the injector; it is renewed when a month is left.", "s"),
     Panel("Packets dropped", [(rate("pillion_gossip_dropped_total", "reason", OF), "{{reason}}")], "By reason; another key or another fleet is one.", "pps"),
 ]
 

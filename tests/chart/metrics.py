@@ -8,6 +8,7 @@ from chart import ROOT
 # What Prometheus and the PodMonitor add to every series.
 TARGET = {"namespace", "pod", "container", "instance", "job"}
 NAME = re.compile(r"\b((?:pillion|process)_[a-z0-9_]+)(?:\{([^}]*)\})?")
+KINDS = {"counter", "gauge", "histogram", "summary"}
 HISTOGRAM = re.compile(r"_(bucket|count|sum)$")
 
 
@@ -18,13 +19,12 @@ class Metric:
 
 
 def table():
-    """README's table, which is generated from src/telemetry/table.rs."""
-    readme = (ROOT / "README.md").read_text()
-    rows = readme.split("<!-- metrics -->\n")[1].split("<!-- /metrics -->")[0].splitlines()[2:]
+    """What README lists: the table that is generated from src/telemetry/table.rs, and any other."""
     metrics = {}
-    for row in rows:
-        name, kind, labels, _ = (cell.strip() for cell in row.strip("|").split("|", 3))
-        metrics[name.strip("`")] = Metric(kind, frozenset(re.findall(r"`(\w+)`", labels)))
+    for row in (ROOT / "README.md").read_text().splitlines():
+        name, kind, labels, *_ = [*(cell.strip() for cell in row.strip("|").split("|", 3)), "", "", ""]
+        if re.fullmatch(r"`(pillion|process)_[a-z_]+`", name) and kind in KINDS:
+            metrics[name.strip("`")] = Metric(kind, frozenset(re.findall(r"`(\w+)`", labels)))
     return metrics
 
 
@@ -39,7 +39,7 @@ def wrong(query, metrics):
         if name not in metrics and HISTOGRAM.search(name):
             base = HISTOGRAM.sub("", name)
         metric = metrics.get(base)
-        if metric is None or (metric.kind == "histogram") != (base != name):
+        if metric is None or (metric.kind in ("histogram", "summary")) != (base != name):
             yield f"there is no metric {name}"
             continue
         own = metric.labels | TARGET | ({"le"} if name.endswith("_bucket") else set())

@@ -103,7 +103,7 @@ def _parsed(more):
 
 
 def test_what_is_written_by_hand_is_tidy():
-    rules = "{extends: default, rules: {line-length: {max: 220}, document-start: disable, braces: {max-spaces-inside: 1}, comments: {min-spaces-from-content: 1}}}"
+    rules = "{extends: default, rules: {line-length: {max: 260}, document-start: disable, braces: {max-spaces-inside: 1}, comments: {min-spaces-from-content: 1}}}"
     folders = [CHART / name for name in ("Chart.yaml", "values.yaml", "ci", "files", "rules")]
     done = subprocess.run([sys.executable, "-m", "yamllint", "--strict", "-d", rules, *map(str, folders)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -95,6 +95,12 @@ def test_profiles_are_files_beside_the_configuration():
     assert yaml.safe_load(data["cheap.yaml"])["model_list"][0]["model_name"] == "gpt-4o"
 
 
+def test_an_address_of_its_own_is_a_name_of_the_certificate():
+    done = rendered(4, "injector.webhook.url=https://hook.example.com:8443/mutate")
+    settings = next(each for each in yaml.safe_load_all(done.stdout) if "injector.yaml" in each.get("data", {}))
+    assert yaml.safe_load(settings["data"]["injector.yaml"])["certs"]["names"] == ["hook.example.com"]
+
+
 def test_no_user_is_told_to_the_injector_and_not_left_out():
     """Helm drops what is null; left out, the injector would take its own default."""
     settings = next(each for each in objects("minimal") if each["kind"] == "ConfigMap" and "injector.yaml" in each["data"])

@@ -25,7 +25,8 @@ class Panel:
 
 
 def rate(metric, by="", select=GROUP):
-    return f"sum{f' by ({by}) ' if by else ''}(rate({metric}{{{select}}}{RATE}))"
+    chosen = f"{{{select}}}" if select else ""
+    return f"sum{f' by ({by}) ' if by else ''}(rate({metric}{chosen}{RATE}))"
 
 
 def quantile(q, metric, by="", select=GROUP):

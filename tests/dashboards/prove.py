@@ -2,7 +2,8 @@
 
 Two pods of one namespace: `pillion demo`, whose deployments have a tail and fail now and then, and a
 sidecar before a provider made of cardboard, for what the demo has no part in: queues, limits, broken
-streams, fallbacks, hedges that are only observed.
+streams, fallbacks, hedges that are only observed. Where the binary has it, the injector too, which is
+asked about pods as the API server would.
 """
 
 import json
@@ -10,6 +11,7 @@ import math
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,10 @@ BINARY = os.environ["PILLION_BIN"]
 PROMETHEUS = TOOLS / "prometheus" / "usr" / "bin" / "prometheus"
 # What Grafana would put in; scrapes are a second apart.
 VARIABLES = {"$__rate_interval": "30s", "$__range": "5m", "$namespace": "demo", "$model_group": ".*"}
+# What this fleet cannot show, and why.
+EXCUSED = {
+    "pillion_webhook_certificate_expiry_timestamp_seconds": "told of a certificate that the injector makes, for which it needs an API server",
+}
 TEXT = "The answer is long enough to be cut in its middle. " * 4
 
 
@@ -68,13 +74,34 @@ def configuration(fake):
     }
 
 
+HAS_WEBHOOK = subprocess.run([BINARY, "webhook", "--help"], capture_output=True).returncode == 0
+
+
+def injector(folder, listen, admin):
+    """The injector's command: a certificate of its own, and no API server that answers."""
+    for name in ("tls", "account"):
+        (folder / name).mkdir()
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    key, certificate = folder / "tls" / "tls.key", folder / "tls" / "tls.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+    subprocess.run([*command, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    (folder / "account" / "ca.crt").write_text(certificate.read_text())
+    (folder / "account" / "token").write_text("token")
+    (folder / "injector.yaml").write_text("certs: {mode: existing}\n")
+    flags = {"config": folder / "injector.yaml", "listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}"}
+    flags |= {"tls-dir": folder / "tls", "service-account": folder / "account", "api-server": "https://127.0.0.1:1", "namespace": "demo"}
+    return [BINARY, "webhook", *(f"--{name}={value}" for name, value in flags.items())]
+
+
 class Fleet:
-    """The processes: both sidecars and Prometheus."""
+    """The processes: both sidecars, the injector, and Prometheus."""
 
     def __init__(self, folder, fake):
-        self.demo, demo_admin, self.chat, chat_admin, self.prometheus = free_ports(5)
+        self.demo, demo_admin, self.chat, chat_admin, self.prometheus, self.webhook, webhook_admin = free_ports(7)
         (folder / "config.yaml").write_text(json.dumps(configuration(fake)))
-        (folder / "prometheus.yaml").write_text(yaml.safe_dump(scraping({"demo-0": demo_admin, "chat-0": chat_admin})))
+        scraped = {"demo-0": demo_admin, "chat-0": chat_admin}
+        scraped |= {"injector-0": webhook_admin} if HAS_WEBHOOK else {}
+        (folder / "prometheus.yaml").write_text(yaml.safe_dump(scraping(scraped)))
         at = "127.0.0.1:"
         self.commands = [
             [BINARY, "demo", "--listen", f"{at}{self.demo}", "--admin", f"{at}{demo_admin}"],
@@ -84,6 +111,8 @@ class Fleet:
                 f"--web.listen-address={at}{self.prometheus}", "--log.level=error",
             ],
         ]
+        if HAS_WEBHOOK:
+            self.commands.append(injector(folder, self.webhook, webhook_admin))
         self.running = []
 
     def __enter__(self):
@@ -140,7 +169,27 @@ def traffic(port, model, stop, stream, pause):
         stop.wait(pause)
 
 
+def reviews(port, stop):
+    """The API server, which asks about a pod again and again, and about one that is refused."""
+    # It is its own certificate, and nobody else listens there.
+    trust = ssl._create_unverified_context()
+    pod = {"metadata": {"name": "x"}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
+    wrong = pod | {"metadata": {"name": "x", "annotations": {"pillion.dev/native": "perhaps"}}}
+    kind = {"group": "", "version": "v1", "kind": "Pod"}
+    while not stop.wait(0.2):
+        for object in (pod, wrong):
+            request = {"uid": "x", "kind": kind, "namespace": "demo", "operation": "CREATE", "object": object}
+            body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}).encode()
+            asked = urllib.request.Request(f"https://127.0.0.1:{port}/mutate", body, {"content-type": "application/json"})
+            try:
+                urllib.request.urlopen(asked, timeout=30, context=trust).read()
+            except OSError:
+                pass
+
+
 def callers(fleet, stop):
+    if HAS_WEBHOOK:
+        yield threading.Thread(target=reviews, args=(fleet.webhook, stop))
     crowd = [(fleet.demo, "demo", at % 4 > 0, 0) for at in range(16)]
     crowd += [(fleet.chat, "late", True, 0.01) for _ in range(8)]
     crowd += [(fleet.chat, "full", False, 0) for _ in range(5)]
@@ -150,17 +199,18 @@ def callers(fleet, stop):
 
 
 def verdicts(fleet):
-    """What each query says: `data`, `only zero`, `nothing`, or `awaited`."""
+    """What each query says: `data` or `only zero`, or why there is nothing."""
     for dashboard, panel, query in dashboards.queries():
         plain = query
         for variable, value in VARIABLES.items():
             plain = plain.replace(variable, value)
         values = [value for value in fleet.ask(plain) if math.isfinite(value)]
-        if any(name in query for name in AWAITED):
-            word = "awaited" if not values else "data"
-        else:
-            word = "nothing" if not values else "only zero" if not any(values) else "data"
-        yield word, f"{dashboard}: {panel}: {query}"
+        awaited = any(name in query for name in AWAITED) and not ("pillion_webhook_" in query and HAS_WEBHOOK)
+        excuse = next((why for name, why in EXCUSED.items() if name in query), None)
+        word = "awaited" if awaited else "excused" if excuse else "nothing"
+        if values:
+            word = "data" if any(values) else "only zero"
+        yield word, f"{dashboard}: {panel}: {query}" + (f" ({excuse})" if word == "excused" else "")
 
 
 def main(seconds):
@@ -177,7 +227,7 @@ def main(seconds):
         stop.set()
         for caller in crowd:
             caller.join()
-    for word in ("data", "only zero", "awaited", "nothing"):
+    for word in ("data", "only zero", "awaited", "excused", "nothing"):
         of_it = [what for verdict, what in found if verdict == word]
         print(f"{len(of_it)} of {len(found)} queries: {word}")
         for what in of_it if word != "data" else []:

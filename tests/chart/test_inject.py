@@ -80,5 +80,5 @@ def test_monitors_and_policies_select_what_the_injector_writes(tmp_path):
     # The seeds and the sidecars read the same key, at the same place, for the same fleet.
     seed = next(spec for name, spec in pods(objects("full")) if name == "Deployment/gw-llm-seed")["containers"][0]
     both = [{each["name"]: each.get("value") for each in one["env"]} for one in (seed, container)]
-    for name in ("PILLION_GOSSIP_CLUSTER", "PILLION_GOSSIP_KEY_FILE", "PILLION_GOSSIP_LISTEN", "PILLION_GOSSIP_SEEDS"):
+    for name in ("PILLION_GOSSIP_ADVERTISE", "PILLION_GOSSIP_CLUSTER", "PILLION_GOSSIP_KEY_FILE", "PILLION_GOSSIP_LISTEN", "PILLION_GOSSIP_SEEDS"):
         assert both[0][name] == both[1][name], name

@@ -37,6 +37,19 @@ wire *arguments:
 fuzz target="all" secs="60":
     tests/fuzz/run {{ target }} {{ secs }}
 
+# The chart and what lies in deploy, with Helm 3 and 4
+chart *arguments:
+    tests/chart/run {{ arguments }}
+
+# Build the image without a daemon and run what is in it; needs root and buildah
+image:
+    tests/image/run
+
+# Ask every query of every dashboard of a live fleet, under traffic for so many seconds
+dashboards seconds="60":
+    tests/dashboards/run {{ seconds }}
+
 # Rewrite what tests generate: golden files and the tables in README.md
 bless:
     UPDATE=1 INSTA_UPDATE=always cargo test --lib --test it
+    UPDATE=1 tests/chart/run

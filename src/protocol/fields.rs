@@ -135,6 +135,24 @@ impl Fields {
         text.get(self.span(text, name)?)
     }
 
+    /// The same of several names, by one look at each field.
+    #[inline]
+    pub fn pick<'t, const N: usize>(
+        &self,
+        text: &'t [u8],
+        names: [&str; N],
+    ) -> [Option<&'t [u8]>; N] {
+        let mut found = [None; N];
+        for field in &self.list {
+            for (slot, name) in found.iter_mut().zip(names) {
+                if field.is(text, name) {
+                    *slot = text.get(field.value.clone());
+                }
+            }
+        }
+        found
+    }
+
     /// The value of `name` where it is there, not null, and of the wanted type.
     pub fn parse<'t, T: serde::Deserialize<'t>>(&self, text: &'t [u8], name: &str) -> Option<T> {
         serde_json::from_slice::<Option<T>>(self.get(text, name)?).ok().flatten()
@@ -185,6 +203,7 @@ impl Name {
 }
 
 impl Field {
+    #[inline]
     fn is(&self, text: &[u8], name: &str) -> bool {
         match &self.name {
             Name::Plain(span) => text.get(span.clone()) == Some(name.as_bytes()),
@@ -451,6 +470,18 @@ mod tests {
         edit(&mut edits);
         let got = edits.apply(&bytes, &fields).to_bytes();
         assert_eq!(std::str::from_utf8(&got).unwrap(), want);
+    }
+
+    #[test]
+    fn several_fields_are_found_as_each_alone() {
+        let text = br#"{"b":1,"a":[2],"b":{"a":3},"\u0063":"4"}"#;
+        let fields = Fields::of(text).unwrap();
+        let names = ["a", "b", "c", "d"];
+        assert_eq!(fields.pick(text, names), names.map(|name| fields.get(text, name)));
+        assert_eq!(
+            fields.pick(text, names),
+            [Some(&b"[2]"[..]), Some(br#"{"a":3}"#), Some(b"\"4\""), None]
+        );
     }
 
     #[test]

@@ -20,6 +20,7 @@ READS = {
     "openai_stream": ({"chat_completions", "completions"}, "response"),
     "peek": ({"chat_completions", "completions", "embeddings", "messages", "responses"}, "request"),
     "sse": ({"chat_completions", "messages", "responses"}, "response"),
+    "watch": ({"chat_completions", "completions", "messages", "responses"}, "response"),
 }
 # A longer one is slow, and says nothing that a short one does not.
 LONGEST = 8_192

@@ -31,4 +31,5 @@ fn every_seed_keeps_the_laws() {
     check("openai_stream", laws::openai_stream);
     check("peek", laws::peek);
     check("sse", laws::sse);
+    check("watch", laws::watch);
 }

@@ -49,7 +49,7 @@ impl Chunks {
     }
 
     /// Reads a chunk, or the end mark.
-    pub(super) fn event(&mut self, chunk: Option<&Object<'_>>, used: &mut Option<Usage>) -> Sign {
+    pub(super) fn event(&mut self, chunk: Option<Object<'_>>, used: &mut Option<Usage>) -> Sign {
         let Some(chunk) = chunk else { return self.mark() };
         if ERROR.find(chunk.data).is_some() && has_error(chunk) {
             return Sign::Fault;
@@ -85,7 +85,7 @@ impl Chunks {
 
     /// Keeps which choices have begun and ended; says whether one ends here. A chunk that cannot be
     /// read ends none.
-    fn ends(&mut self, chunk: &Object<'_>) -> bool {
+    fn ends(&mut self, chunk: Object<'_>) -> bool {
         let reason = Reason::of(chunk.data, &FINISH);
         self.promises |= reason == Reason::Open;
         if !names_another(chunk.data) && reason != Reason::Given {
@@ -118,20 +118,20 @@ fn names_another(data: &[u8]) -> bool {
 }
 
 /// Whether it has an `error` that is something.
-fn has_error(chunk: &Object<'_>) -> bool {
+fn has_error(chunk: Object<'_>) -> bool {
     let nothing = [&b"null"[..], b"false", b"\"\"", b"{}"];
     chunk.get("error").is_some_and(|error| !nothing.contains(&error))
 }
 
 /// The usage that a chunk tells.
-fn usage(chunk: &Object<'_>) -> Option<Usage> {
+fn usage(chunk: Object<'_>) -> Option<Usage> {
     let behind = chunk.data.get(USAGE.find(chunk.data)? + 7..).unwrap_or_default();
     let value = behind.iter().find(|byte| !matches!(byte, b' ' | b':' | b'\t'));
     if value != Some(&b'{') {
         return None;
     }
     let own = chunk.get("usage").and_then(Usage::from_openai);
-    own.or_else(|| nested_usage(chunk.data, &chunk.fields))
+    own.or_else(|| nested_usage(chunk.data, chunk.fields))
 }
 
 /// Where some providers put the usage: Groq in `x_groq`, Moonshot in the choice.

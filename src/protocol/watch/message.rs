@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
-use super::{Fields, Holder, Object, Reason, Sign, Usage, is_empty_list};
+use super::{Fields, Holder, Object, Reason, Sign, Usage, is_empty_list, number};
 
 /// What has been seen of one message.
 #[derive(Debug, Clone, Default)]
@@ -24,10 +24,11 @@ impl Message {
     }
 
     /// Reads an event.
-    pub(super) fn event(&mut self, event: Option<&Object<'_>>, used: &mut Option<Usage>) -> Sign {
+    pub(super) fn event(&mut self, event: Option<Object<'_>>, used: &mut Option<Usage>) -> Sign {
         let Some(event) = event else { return Sign::Life };
-        let index = event.number("index");
-        if self.has_content && event.get("type") == Some(b"\"content_block_delta\"") {
+        let [kind, index] = event.pick(["type", "index"]);
+        let index = index.and_then(number);
+        if self.has_content && kind == Some(b"\"content_block_delta\"") {
             return if self.order.is_open(index) { Sign::Content } else { Sign::Lost };
         }
         let Some(event) = event.parse::<Event<'_>>() else { return Sign::Life };

@@ -104,16 +104,30 @@ impl Watch {
         let Some(data) = payload(event) else {
             return if is_comment(event) { Sign::Life } else { Sign::Noise };
         };
-        let sign = match self.read(data.trim_ascii()) {
-            Ok(object) => self.follow(object.as_ref()),
-            Err(broken) => broken,
-        };
+        let sign = self.data(data.trim_ascii());
         self.content_events += u64::from(sign == Sign::Content);
         self.has_gap |= matches!(sign, Sign::Garbled | Sign::Lost);
         sign
     }
 
-    fn follow(&mut self, event: Option<&Object<'_>>) -> Sign {
+    /// Reads what an event holds: an object, but for the end mark.
+    fn data(&mut self, data: &[u8]) -> Sign {
+        match data.first() {
+            Some(b'{') => match &Fields::of(data) {
+                Ok(fields) => self.follow(Some(Object { data, fields })),
+                // Once the provider has said why it stopped, only its usage is still to come.
+                Err(_) if self.is_whole() || memmem::find(data, b"\"ping\"").is_some() => {
+                    Sign::Noise
+                }
+                Err(_) => Sign::Garbled,
+            },
+            Some(_) if data.starts_with(b"[DONE]") => self.follow(None),
+            // Clients take even an empty text for an event, and fail to read it.
+            None | Some(_) => Sign::Noise,
+        }
+    }
+
+    fn follow(&mut self, event: Option<Object<'_>>) -> Sign {
         let usage = &mut self.usage;
         match &mut self.course {
             Course::Chunks(chunks) => chunks.event(event, usage),
@@ -121,31 +135,14 @@ impl Watch {
             Course::Response(response) => response.event(event, usage),
         }
     }
-
-    /// The object that every event is, `None` for the end mark, or what an event is that cannot be
-    /// read.
-    fn read<'d>(&self, data: &'d [u8]) -> Result<Option<Object<'d>>, Sign> {
-        match data.first() {
-            Some(b'{') => match Fields::of(data) {
-                Ok(fields) => Ok(Some(Object { data, fields })),
-                // Once the provider has said why it stopped, only its usage is still to come.
-                Err(_) if self.is_whole() || memmem::find(data, b"\"ping\"").is_some() => {
-                    Err(Sign::Noise)
-                }
-                Err(_) => Err(Sign::Garbled),
-            },
-            Some(_) if data.starts_with(b"[DONE]") => Ok(None),
-            // Clients take even an empty text for an event, and fail to read it.
-            None | Some(_) => Err(Sign::Noise),
-        }
-    }
 }
 
 /// The object that an event is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Object<'d> {
     data: &'d [u8],
-    fields: Fields,
+    /// Not its own: to move them costs as much as to look for one.
+    fields: &'d Fields,
 }
 
 impl<'d> Object<'d> {
@@ -154,9 +151,9 @@ impl<'d> Object<'d> {
         self.fields.get(self.data, name)
     }
 
-    /// The value of a field that is a number without sign or fraction.
-    fn number(&self, name: &str) -> Option<u64> {
-        std::str::from_utf8(self.get(name)?).ok()?.parse().ok()
+    /// The JSON texts of several fields.
+    fn pick<const N: usize>(&self, names: [&str; N]) -> [Option<&'d [u8]>; N] {
+        self.fields.pick(self.data, names)
     }
 
     /// The whole of it, where it has this form.
@@ -209,6 +206,16 @@ impl Reason {
         }
         found
     }
+}
+
+/// The value of a number without sign or fraction; none that is longer than any count can be.
+fn number(json: &[u8]) -> Option<u64> {
+    if json.is_empty() || json.len() > 18 {
+        return None;
+    }
+    json.iter().try_fold(0, |sum, digit| {
+        digit.is_ascii_digit().then(|| sum * 10 + u64::from(digit - b'0'))
+    })
 }
 
 fn is_empty_list(json: &[u8]) -> bool {
@@ -427,5 +434,17 @@ mod tests {
         }
         let named = b"event: x\ndata: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
         assert_eq!(watch.event(named), Sign::Content);
+    }
+
+    #[test]
+    fn a_number_is_digits_and_not_endless() {
+        let check =
+            |text: &str, want: Option<u64>| assert_eq!(number(text.as_bytes()), want, "{text}");
+        check("0", Some(0));
+        check("4711", Some(4711));
+        check("999999999999999999", Some(999_999_999_999_999_999));
+        for none in ["", "-1", "1.5", "1e3", "null", "\"7\"", "18446744073709551616"] {
+            check(none, None);
+        }
     }
 }

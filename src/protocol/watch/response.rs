@@ -28,13 +28,14 @@ impl Response {
     }
 
     /// Reads an event, or the end mark that some send.
-    pub(super) fn event(&mut self, event: Option<&Object<'_>>, used: &mut Option<Usage>) -> Sign {
+    pub(super) fn event(&mut self, event: Option<Object<'_>>, used: &mut Option<Usage>) -> Sign {
         let Some(event) = event else {
             return if self.has_content && !self.finished { Sign::Lost } else { Sign::Done };
         };
-        self.numbers.take(event.number("sequence_number"));
-        if event.get("type").is_some_and(|kind| kind.ends_with(b".delta\"")) {
-            self.sums.said += length(event.get("delta"));
+        let [kind, number, delta] = event.pick(["type", "sequence_number", "delta"]);
+        self.numbers.take(number.and_then(super::number));
+        if kind.is_some_and(|kind| kind.ends_with(b".delta\"")) {
+            self.sums.said += length(delta);
             if self.has_content {
                 return Sign::Content;
             }
@@ -108,7 +109,7 @@ struct Sums {
 
 impl Sums {
     /// Takes note of an event that is no piece.
-    fn take(&mut self, kind: &str, event: &Object<'_>) {
+    fn take(&mut self, kind: &str, event: Object<'_>) {
         match kind {
             "response.output_item.added" => self.items.0 += 1,
             "response.output_item.done" => self.items.1 += 1,

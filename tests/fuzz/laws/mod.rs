@@ -9,12 +9,14 @@ mod heard;
 mod peek;
 mod sse;
 mod streams;
+mod watched;
 
 pub use answers::assemble;
 pub use config::config;
 pub use peek::peek;
 pub use sse::sse;
 pub use streams::{anthropic_stream, openai_stream};
+pub use watched::watch;
 
 use bytes::Bytes;
 use pillion::protocol::sse::Framer;

@@ -27,9 +27,12 @@ use crate::admit::Keyring;
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Loaded, Problem, Snapshot};
 use crate::exchange::{Gateway, Limits, Live};
-use crate::lexicon::{DeploymentIx, time};
+use crate::lexicon::{DeploymentIx, Fingerprint, time};
 use crate::listen::Stop;
 use crate::provider::catalog;
+use crate::routing::cooldown::Rule;
+use crate::routing::{Group, Member, RouteTable, fleet};
+use crate::stats::fleet::Tie;
 use crate::stats::{self, StatsTable};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
@@ -94,7 +97,7 @@ fn explain(explain: &cli::Explain) -> ExitCode {
         Err(problems) => return complain(&listed(&file.display().to_string(), &problems)),
     };
     let now = time::now();
-    let live = live(loaded.snapshot, &StatsTable::new(now), &Telemetry::new(None));
+    let live = live(loaded.snapshot, None, &StatsTable::new(now), &Telemetry::new(None));
     let Some(explained) = live.explain(&explain.model, &explain.tags, now) else {
         let names = live.routes.listed().join(", ");
         return complain(&format!(
@@ -268,6 +271,8 @@ struct Control {
     stats: StatsTable,
     connections: Connections,
     status: watch::Receiver<config::watch::Status>,
+    /// The cluster of the gossip, which is read at the start; `None` where it is off.
+    cluster: Option<Box<str>>,
     draining: AtomicBool,
 }
 
@@ -281,7 +286,9 @@ impl Sidecar {
         let stats = StatsTable::new(time::now());
         let (report, known) = watch::channel(config::watch::Status::of(&plan.loaded));
         let settings = plan.loaded.snapshot.settings.clone();
-        let live = live(plan.loaded.snapshot, &stats, &telemetry);
+        let gossip = settings.gossip.clone();
+        let cluster = gossip.as_ref().map(|gossip| &*gossip.cluster);
+        let live = live(plan.loaded.snapshot, cluster, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
         let gateway = Arc::new(Gateway::new(live, client.clone(), telemetry.clone()));
         let control = Arc::new(Control {
@@ -290,6 +297,7 @@ impl Sidecar {
             stats,
             connections,
             status: known,
+            cluster: cluster.map(Into::into),
             draining: AtomicBool::new(false),
         });
         let (stop, _) = watch::channel(Stop::Not);
@@ -412,8 +420,14 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
     }
 }
 
-/// A snapshot as requests see it, its rows beside it and its series made.
-fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
+/// A snapshot as requests see it, its rows beside it and its series made. `cluster` is that of the
+/// gossip, if there is any.
+fn live(
+    snapshot: Snapshot,
+    cluster: Option<&str>,
+    stats: &StatsTable,
+    telemetry: &Telemetry,
+) -> Live {
     let named: Vec<Named<'_>> = snapshot
         .deployments
         .iter()
@@ -430,6 +444,9 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
             provider: deployment.vendor.prefix,
             budget_period: member.and_then(|it| Some(it.budget?.period)),
             provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
+            tie: member.zip(cluster).and_then(|(it, cluster)| {
+                Some(tie(deployment.fingerprint(cluster)?, it, &snapshot.routes))
+            }),
         }
     });
     let rows = stats.rows(named, time::now());
@@ -450,6 +467,25 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
         .with_hedges(hedges)
 }
 
+/// What ties a deployment to the same one of other sidecars.
+fn tie(of: Fingerprint, member: &Member, routes: &RouteTable) -> Tie {
+    let is_there =
+        |group: &&Group| group.members.iter().any(|it| it.deployment == member.deployment);
+    let group = routes.groups().iter().find(is_there);
+    let limited = group.is_some_and(|group| routes.settings().minds_limits(&group.strategy));
+    let kept = |limit: Option<f64>| limit.filter(|_| limited).map(whole);
+    Tie {
+        of,
+        limits: fleet::Limits { requests: kept(member.rpm), tokens: kept(member.tpm) },
+        rule: group.filter(|group| group.cools()).map_or(Rule::None, |group| group.cooldown),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn whole(limit: f64) -> u64 {
+    limit as u64
+}
+
 /// Takes up changes of the file while the sidecar runs.
 async fn follow(
     file: PathBuf,
@@ -464,7 +500,12 @@ async fn follow(
         for problem in &loaded.warnings {
             warn_of(problem);
         }
-        control.gateway.publish(live(loaded.snapshot, &control.stats, &control.telemetry));
+        control.gateway.publish(live(
+            loaded.snapshot,
+            control.cluster.as_deref(),
+            &control.stats,
+            &control.telemetry,
+        ));
     })
     .await;
 }

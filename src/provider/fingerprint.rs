@@ -4,7 +4,7 @@
 //! names agree, sidecars with another key or another cluster do not, and nobody can tell the key
 //! from it. It stays the same while the keys of gossip change.
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderValue};
 use ring::hmac;
 
 use super::Deployment;
@@ -51,7 +51,7 @@ impl Deployment {
         };
         let usual = [AUTHORIZATION.as_str(), "x-api-key"];
         let values = usual.into_iter().chain(own).filter_map(|name| self.headers.get(name));
-        values.flat_map(|value| value.as_bytes()).copied().collect()
+        values.flat_map(HeaderValue::as_bytes).copied().collect()
     }
 }
 

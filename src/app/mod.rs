@@ -1,6 +1,7 @@
 //! Wires the parts together: start, reload, drain, stop. The one place where all of them are
 //! named, and where long work is spawned and joined.
 
+mod ask;
 mod report;
 
 use std::collections::HashMap;

@@ -37,6 +37,8 @@ pub mod wire;
 
 pub use fact::card::Card;
 pub use identity::{Boot, Identity};
+pub use member::Health;
 pub use node::{Counts, MemberSeen, Node, Settings, Start};
 pub use saved::Unreadable;
 pub use seal::{Keys, NoKey, Refused};
+pub use wire::Mood;

@@ -315,7 +315,7 @@ fn whole(count: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::lexicon::{Class, DeploymentIx, Failure, GroupIx, time};
-    use crate::routing::fleet::Cooldown;
+    use crate::routing::fleet::{By, Cooldown};
     use crate::routing::view::Counted;
     use crate::routing::{RouteTable, Settings, View};
     use crate::stats::{Failed, Named, Rows};
@@ -345,7 +345,7 @@ mod tests {
     }
 
     fn paused(until: Option<Instant>, may_probe: bool) -> Known {
-        let cooldown = Some(Cooldown { epoch: 1, until, why: Why::Trouble });
+        let cooldown = Some(Cooldown { epoch: 1, until, why: Why::Trouble, by: By::Many });
         Known { cooldown, may_probe, ..Known::default() }
     }
 

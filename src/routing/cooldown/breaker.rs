@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::LONGEST_WISH;
 use crate::lexicon::{Class, Failure};
 use crate::routing::chance;
-use crate::routing::fleet::{Cooldown, Pause, Why};
+use crate::routing::fleet::{By, Cooldown, Pause, Why};
 
 /// `pillion.cooldown`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -195,10 +195,10 @@ impl Breaker {
         match (by.until, &mut next.state) {
             (Some(until), State::Open(open)) => {
                 open.epoch = open.epoch.max(Some(by.epoch));
-                open.prolong(until.min(now + LONGEST_WISH), by.why, now);
+                open.prolong(until.min(now + LONGEST_WISH), Then::advised(by), now);
             }
             (Some(until), State::Closed) if until > now => {
-                next.open(until.min(now + LONGEST_WISH) - now, Then::after(by.why), None, now);
+                next.open(until.min(now + LONGEST_WISH) - now, Then::advised(by), None, now);
                 if let State::Open(open) = &mut next.state {
                     open.epoch = Some(by.epoch);
                 }
@@ -319,7 +319,7 @@ impl Breaker {
         match &mut self.state {
             State::Open(open) if open.until > now => {
                 open.see(now + pause, why);
-                if !open.prolong(now + pause, why, now) {
+                if !open.prolong(now + pause, Then::after(why), now) {
                     return None;
                 }
             }
@@ -431,14 +431,14 @@ impl Breaker {
 
 impl Open {
     /// Stays open for longer; says whether it is.
-    fn prolong(&mut self, until: Instant, why: Why, now: Instant) -> bool {
+    fn prolong(&mut self, until: Instant, then: Then, now: Instant) -> bool {
         if until <= self.until || until <= now {
             return false;
         }
         self.until = until;
         self.passed = 0;
-        if Then::after(why) == Then::Probe {
-            self.then = Then::Probe;
+        if then == Then::Probe {
+            self.then = then;
         }
         true
     }
@@ -457,6 +457,14 @@ impl Then {
         match why {
             Why::Account | Why::Trouble => Self::Probe,
             Why::Limit => Self::Close,
+        }
+    }
+
+    /// What a single other says has to be proved.
+    fn advised(by: &Cooldown) -> Self {
+        match by.by {
+            By::Many => Self::after(by.why),
+            By::One => Self::Probe,
         }
     }
 }
@@ -589,7 +597,7 @@ mod tests {
         /// What the fleet says: a pause until that second, or a recovery.
         fn advise(&mut self, epoch: u32, until: Option<f64>, why: Why) {
             let until = until.map(|second| self.start + Duration::from_secs_f64(second));
-            let by = Cooldown { epoch, until, why };
+            let by = Cooldown { epoch, until, why, by: By::Many };
             self.breaker = self.breaker.advised(&by, self.now).unwrap_or(self.breaker);
         }
 
@@ -966,6 +974,16 @@ mod tests {
         // The fleet has not heard of that yet.
         play.advise(3, Some(60.0), Why::Trouble);
         assert!(play.is_closed());
+    }
+
+    #[test]
+    fn what_a_single_other_says_has_to_be_proved() {
+        let mut play = Play::new();
+        let until = Some(play.now + Duration::from_secs(5));
+        let by = Cooldown { epoch: 1, until, why: Why::Limit, by: By::One };
+        play.breaker = play.breaker.advised(&by, play.now).unwrap();
+        assert!(!play.at(6.0).is_closed());
+        assert_eq!(play.breaker.probes(), Some(0));
     }
 
     #[test]

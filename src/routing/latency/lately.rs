@@ -26,15 +26,15 @@ const MOST_TOLD: f64 = 100.0;
 const TRUST: f64 = 1.0;
 
 /// Decayed sums.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Lately {
-    waits: f64,
+    pub(super) waits: f64,
     /// Seconds at the reference prompt.
-    waited: f64,
-    answers: f64,
-    failures: f64,
+    pub(super) waited: f64,
+    pub(super) answers: f64,
+    pub(super) failures: f64,
     /// Seconds.
-    cost: f64,
+    pub(super) cost: f64,
 }
 
 impl Lately {

@@ -67,6 +67,19 @@ pub struct Regression {
 }
 
 impl Regression {
+    /// How many sums there are.
+    pub(super) const SUMS: usize = 6;
+
+    /// From its sums, in the order of [`Regression::sums`].
+    pub(super) fn of([count, weight, x, y, xx, xy]: [f64; Self::SUMS]) -> Self {
+        Self { count, weight, x, y, xx, xy }
+    }
+
+    /// Count, weight, and the weighted sums of x, y, x² and x·y.
+    pub(super) fn sums(&self) -> [f64; Self::SUMS] {
+        [self.count, self.weight, self.x, self.y, self.xx, self.xy]
+    }
+
     /// Adds a wait that `expected` was the forecast of.
     pub fn add(&mut self, tokens: u32, seconds: f64, expected: &Line) {
         let predicted = expected.at(tokens);
@@ -159,7 +172,7 @@ impl Regression {
         self.xy += weight * x * y;
     }
 
-    fn sums_mut(&mut self) -> [&mut f64; 6] {
+    fn sums_mut(&mut self) -> [&mut f64; Self::SUMS] {
         [&mut self.count, &mut self.weight, &mut self.x, &mut self.y, &mut self.xx, &mut self.xy]
     }
 }

@@ -2,6 +2,8 @@
 //! named, and where long work is spawned and joined.
 
 mod ask;
+mod fleet;
+mod gossip;
 mod report;
 
 use std::collections::HashMap;
@@ -28,18 +30,16 @@ use crate::admit::Keyring;
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Loaded, Problem, Snapshot};
 use crate::exchange::{Gateway, Limits, Live};
-use crate::lexicon::{DeploymentIx, Fingerprint, time};
+use crate::lexicon::{DeploymentIx, time};
 use crate::listen::Stop;
 use crate::provider::catalog;
-use crate::routing::cooldown::Rule;
-use crate::routing::{Group, Member, RouteTable, fleet};
-use crate::stats::fleet::Tie;
 use crate::stats::{self, StatsTable};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
 use crate::telemetry::{self, Scrape, Telemetry};
 use crate::upstream::{self, Client, Connections};
 use crate::{demo, exchange, listen, logs};
+use gossip::Shared;
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
@@ -47,6 +47,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => self::check(&check),
         Command::Demo(demo) => with_runtime(run_demo(demo)),
         Command::Explain(explain) => self::explain(&explain),
+        Command::Fleet(asked) => with_runtime(fleet::run(asked)),
         Command::Report(asked) => with_runtime(report::run(asked)),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
     }
@@ -260,6 +261,9 @@ struct Sidecar {
     stop: watch::Sender<Stop>,
     /// Long work that ends by itself when a stop is asked for.
     work: JoinSet<()>,
+    /// The gossip, and how it is told to end.
+    plane: JoinSet<()>,
+    quiet: watch::Sender<bool>,
     access_log: Option<Arc<AccessLog>>,
     listen: listen::Settings,
     drain: Duration,
@@ -272,8 +276,8 @@ struct Control {
     stats: StatsTable,
     connections: Connections,
     status: watch::Receiver<config::watch::Status>,
-    /// The cluster of the gossip, which is read at the start; `None` where it is off.
-    cluster: Option<Box<str>>,
+    /// What is shared with other sidecars; `None` where nothing is.
+    gossip: Option<Shared>,
     draining: AtomicBool,
 }
 
@@ -287,8 +291,9 @@ impl Sidecar {
         let stats = StatsTable::new(time::now());
         let (report, known) = watch::channel(config::watch::Status::of(&plan.loaded));
         let settings = plan.loaded.snapshot.settings.clone();
-        let gossip = settings.gossip.clone();
-        let cluster = gossip.as_ref().map(|gossip| &*gossip.cluster);
+        let gossip = settings.gossip.as_ref();
+        let gossip = gossip.map(|gossip| Shared::new(gossip, plan.state_dir.as_deref()));
+        let cluster = gossip.as_ref().map(|shared| &*shared.cluster);
         let live = live(plan.loaded.snapshot, cluster, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
         let gateway = Arc::new(Gateway::new(live, client.clone(), telemetry.clone()));
@@ -298,7 +303,7 @@ impl Sidecar {
             stats,
             connections,
             status: known,
-            cluster: cluster.map(Into::into),
+            gossip,
             draining: AtomicBool::new(false),
         });
         let (stop, _) = watch::channel(Stop::Not);
@@ -308,6 +313,11 @@ impl Sidecar {
         let learner = control.clone();
         work.spawn(async move { learner.stats.learn().await });
         work.spawn(client.prune());
+        let (quiet, silence) = watch::channel(false);
+        let mut plane = JoinSet::new();
+        if control.gossip.is_some() {
+            plane.spawn(gossip::keep_running(control.clone(), silence));
+        }
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
         if let Some(file) = plan.file {
@@ -327,7 +337,7 @@ impl Sidecar {
             ..listen::Settings::default()
         };
         let drain = settings.drain_timeout;
-        Ok(Self { gateway, control, api, stop, work, access_log, listen, drain })
+        Ok(Self { gateway, control, api, stop, work, plane, quiet, access_log, listen, drain })
     }
 
     /// Serves until a signal, then drains. A second signal ends at once.
@@ -355,6 +365,8 @@ impl Sidecar {
         info!(seconds = self.drain.as_secs(), "stopping: requests that run may finish");
         self.control.draining.store(true, Ordering::Relaxed);
         let _ = self.stop.send(Stop::Drain);
+        // Others are told at once: what runs here still ends, and nothing new begins.
+        let _ = self.quiet.send(true);
         let (cut, code) = tokio::select! {
             cut = &mut served => (cut, ExitCode::SUCCESS),
             () = signals.next() => {
@@ -368,7 +380,10 @@ impl Sidecar {
             warn!(connections = cut, "connections were cut before their requests were over");
         }
         let _ = written.send(true);
-        let flushed = async { while writer.join_next().await.is_some() {} };
+        let flushed = async {
+            while writer.join_next().await.is_some() {}
+            while self.plane.join_next().await.is_some() {}
+        };
         let _ = tokio::time::timeout(LAST_LINES, flushed).await;
         self.work.shutdown().await;
         info!("stopped");
@@ -376,7 +391,7 @@ impl Sidecar {
     }
 }
 
-/// How long the access log may take to write its last lines.
+/// How long the access log may take to write its last lines, and the gossip to say goodbye.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 struct Signals {
@@ -446,7 +461,7 @@ fn live(
             budget_period: member.and_then(|it| Some(it.budget?.period)),
             provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
             tie: member.zip(cluster).and_then(|(it, cluster)| {
-                Some(tie(deployment.fingerprint(cluster)?, it, &snapshot.routes))
+                Some(gossip::tie(deployment.fingerprint(cluster)?, it, &snapshot.routes))
             }),
         }
     });
@@ -468,25 +483,6 @@ fn live(
         .with_hedges(hedges)
 }
 
-/// What ties a deployment to the same one of other sidecars.
-fn tie(of: Fingerprint, member: &Member, routes: &RouteTable) -> Tie {
-    let is_there =
-        |group: &&Group| group.members.iter().any(|it| it.deployment == member.deployment);
-    let group = routes.groups().iter().find(is_there);
-    let limited = group.is_some_and(|group| routes.settings().minds_limits(&group.strategy));
-    let kept = |limit: Option<f64>| limit.filter(|_| limited).map(whole);
-    Tie {
-        of,
-        limits: fleet::Limits { requests: kept(member.rpm), tokens: kept(member.tpm) },
-        rule: group.filter(|group| group.cools()).map_or(Rule::None, |group| group.cooldown),
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-fn whole(limit: f64) -> u64 {
-    limit as u64
-}
-
 /// Takes up changes of the file while the sidecar runs.
 async fn follow(
     file: PathBuf,
@@ -503,7 +499,7 @@ async fn follow(
         }
         control.gateway.publish(live(
             loaded.snapshot,
-            control.cluster.as_deref(),
+            control.gossip.as_ref().map(|shared| &*shared.cluster),
             &control.stats,
             &control.telemetry,
         ));
@@ -530,6 +526,10 @@ impl Probe for Control {
     fn explain(&self, asked: &Asked<'_>) -> Option<String> {
         let explained = self.gateway.live().explain(&asked.model, &asked.tags, time::now())?;
         Some(explained.to_string())
+    }
+
+    fn fleet(&self) -> String {
+        gossip::told(self, time::now()).to_string()
     }
 
     fn report(&self) -> String {
@@ -573,6 +573,10 @@ impl Probe for Control {
             connections_opened: self.connections.opened(),
             lessons_dropped: self.stats.lessons().dropped(),
             hedging: live.worth_of_hedging(),
+            gossip: self
+                .gossip
+                .as_ref()
+                .and_then(|shared| gossip::scraped(shared, &live.deployments, now)),
             config: telemetry::Config {
                 generation: status.loaded_generation,
                 in_sync: status.in_sync,

@@ -83,7 +83,7 @@ impl Lately {
 
     /// This with what the fleet says, within [bounds](super::advice).
     pub(super) fn advised(&self, by: &Self) -> Self {
-        let mut both = self.clone();
+        let mut both = *self;
         let sums = [by.waits, by.waited, by.answers, by.failures, by.cost];
         if !sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0) {
             return both;

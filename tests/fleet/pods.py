@@ -13,6 +13,7 @@ import network
 
 BINARY = os.environ.get("PILLION_BIN", "target/release/pillion")
 GOSSIP_PORT = 24082
+LIMIT = 120  # requests a minute of the group `limited`
 PROMPT = "x" * 20_000  # too long for a strategy to explore with
 
 
@@ -100,6 +101,7 @@ def configuration(deployments):
             "litellm_params": {
                 "model": "openai/m", "api_base": deployment.base, "api_key": "k",
                 **({"weight": 1} if group == "m" else {}),
+                **({"rpm": LIMIT} if group == "limited" else {}),
             },
             "model_info": {"id": name},
         }
@@ -108,6 +110,7 @@ def configuration(deployments):
     ]
     settings = {
         "model_list": models,
+        "router_settings": {"optional_pre_call_checks": ["enforce_model_rate_limits"]},
         "pillion": {"log": {"format": "text"}, "shutdown": {"drain_timeout": "1s"}},
     }
     return json.dumps(settings, indent=1)

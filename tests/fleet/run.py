@@ -3,6 +3,7 @@
 
     tests/fleet/run.py               all that tests/run asks for, in about two minutes
     tests/fleet/run.py outage        an outage of 60 s, with gossip off and on
+    tests/fleet/run.py limit         a limit of requests that eight times as many calls meet
     tests/fleet/run.py many [N]      N sidecars, 50 by default: how soon they know each other, and
                                      what an idle one costs
 
@@ -40,9 +41,13 @@ class Fleet:
     """Eight pods, what they call, and what tells them of each other."""
 
     def __init__(self, spaces, folder):
-        self.deployments = [provider.Deployment(network.HUB, 9001 + at) for at in range(4)]
-        self.a, self.b, self.slow, self.fast = a, b, slow, fast = self.deployments
-        groups = {"m": {"a": a, "b": b}, "lat": {"slow": slow, "fast": fast}}
+        self.deployments = [provider.Deployment(network.HUB, 9001 + at) for at in range(5)]
+        self.a, self.b, self.slow, self.fast, self.limited = self.deployments
+        groups = {
+            "m": {"a": self.a, "b": self.b},
+            "lat": {"slow": self.slow, "fast": self.fast},
+            "limited": {"c": self.limited},
+        }
         self.zone = {"pillion.fleet.test": [network.GOSSIP.format(10 + at) for at in range(PODS)]}
         names.Names(network.HUB, self.zone)
         self.folder, self.groups, self.spaces = folder, groups, spaces
@@ -260,6 +265,25 @@ def the_long_outage(fleet):
     return an_outage(fleet, 60, 0.4)
 
 
+def a_limit_holds_for_all(fleet):
+    fleet.all_know()
+    time.sleep(3)
+    start = time.monotonic()
+    with Traffic(fleet.pods, "limited", 2) as traffic:
+        time.sleep(150)
+    check(set(traffic.statuses) <= {200, 429}, traffic.statuses)
+    moments = sorted(it.when for it in fleet.limited.since(start))
+    most = max(sum(first <= it < first + 60 for it in moments) for first in moments)
+    steady = sum(it >= start + 90 for it in moments)
+    said = (
+        f"of {sum(traffic.statuses.values())} calls in 150 s {len(moments)} came through,"
+        f" {most} within the fullest minute of {sidecars.LIMIT} allowed, {steady} in the last one"
+    )
+    check(most <= sidecars.LIMIT * 1.1, said)
+    check(steady >= sidecars.LIMIT * 0.8, said)
+    return said
+
+
 SCENES = [
     they_find_each_other,
     a_limit_seen_by_one_is_kept_by_all,
@@ -376,6 +400,8 @@ def inside(spaces, words):
                 play(SCENES, spaces, folder)
             case ["outage"]:
                 play([the_long_outage], spaces, folder)
+            case ["limit"]:
+                play([a_limit_holds_for_all], spaces, folder)
             case ["many", *rest]:
                 many(int(rest[0]) if rest else 50, folder)
             case _:

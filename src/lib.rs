@@ -18,6 +18,7 @@
 //! * [`protocol`] the bodies, events, usage and errors of each dialect, and the way between them;
 //! * [`registry`] limits, capabilities and prices of models, compiled in;
 //! * [`stats`] what each deployment is doing now: the numbers that routing looks at;
+//! * [`gossip`] what the deployments are doing now, as the sidecars tell each other;
 //! * [`report`] what hedging was worth: its JSON, its table and its picture;
 //! * [`config`] the file, checked and compiled into one snapshot, and taken up while it runs;
 //! * [`lexicon`] the nouns that all of them share.
@@ -44,7 +45,7 @@
 //! | 5 | `exchange` | `account`, `admit`, `endpoint`, `lexicon`, `protocol`, `provider`, `registry`, `report`, `routing`, `stats`, `upstream` |
 //! | 5 | `admin`, `cli`, `demo` | nothing |
 //! | 4 | `config` | `lexicon`, `provider`, `registry`, `routing` |
-//! | 3 | `stats` | `lexicon`, `routing` |
+//! | 3 | `gossip`, `stats` | `lexicon`, `routing` |
 //! | 3 | `telemetry` | `account`, `lexicon`, `protocol`, `report` |
 //! | 3 | `upstream` | `lexicon`, `protocol` |
 //! | 3 | `listen` | nothing |
@@ -69,6 +70,7 @@ pub mod config;
 pub mod demo;
 pub mod endpoint;
 pub mod exchange;
+pub mod gossip;
 pub mod lexicon;
 pub mod listen;
 pub mod logs;

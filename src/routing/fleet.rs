@@ -122,6 +122,17 @@ pub struct Cooldown {
     pub until: Option<Instant>,
     /// Why.
     pub why: Why,
+    /// Who says so.
+    pub by: By,
+}
+
+/// Who speaks for a cooldown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum By {
+    /// Several sidecars, this one included where it does.
+    Many,
+    /// One other, which is not believed for long: who asks after the pause probes whether it is so.
+    One,
 }
 
 /// What other sidecars have used of a shared limit.

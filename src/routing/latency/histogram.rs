@@ -50,11 +50,16 @@ impl Histogram {
 
     /// Counts one wait with a weight; what is no number counts as the shortest.
     pub fn add(&mut self, value: f64, weight: f64, seen: Seen) {
+        self.put(bin(value), weight, seen);
+    }
+
+    /// Counts a weight in a bin by its position; where there is no such bin, nothing.
+    pub fn put(&mut self, at: usize, weight: f64, seen: Seen) {
         let side = match seen {
             Seen::Answered => &mut self.answered,
             Seen::Censored => &mut self.censored,
         };
-        if let Some(count) = side.get_mut(bin(value)) {
+        if let Some(count) = side.get_mut(at) {
             *count += single(weight);
         }
     }

@@ -9,10 +9,12 @@
 //! was cancelled is kept as what it is, a wait that would have been longer: see
 //! [`survival`].
 
+pub mod advice;
 pub mod effect;
 pub mod forecast;
 pub mod histogram;
 pub mod lately;
+pub mod parts;
 pub mod regression;
 pub mod survival;
 pub mod trial;
@@ -22,6 +24,7 @@ use std::time::{Duration, Instant};
 pub use effect::{Basis, Effect, Estimate, Waits};
 pub use forecast::{Bounds, Forecast};
 pub use histogram::{Histogram, Seen};
+pub use parts::{Quick, Slow};
 pub use regression::{Line, REFERENCE_TOKENS};
 pub use trial::{Observed, Trial, Unmade};
 
@@ -198,7 +201,7 @@ impl Model {
     /// What the choice of a deployment looks at; what the sidecar does not learn from answers is
     /// left as unknown.
     pub fn outlook(&self, now: Instant) -> Outlook {
-        let mut lately = self.lately.clone();
+        let mut lately = self.lately;
         lately.age(now.saturating_duration_since(self.as_of));
         lately.outlook()
     }
@@ -211,7 +214,7 @@ impl Model {
     ) -> Outlook {
         let mut all = Lately::default();
         for (model, factor) in models {
-            let mut lately = model.lately.clone();
+            let mut lately = model.lately;
             lately.age(now.saturating_duration_since(model.as_of));
             lately.stretch(factor);
             all.merge(&lately);

@@ -20,6 +20,7 @@
 //! * [`stats`] what each deployment is doing now: the numbers that routing looks at;
 //! * [`report`] what hedging was worth: its JSON, its table and its picture;
 //! * [`config`] the file, checked and compiled into one snapshot, and taken up while it runs;
+//! * [`inject`] what is added to a pod so that Pillion rides in it;
 //! * [`lexicon`] the nouns that all of them share.
 //!
 //! What others see:
@@ -52,6 +53,7 @@
 //! | 2 | `endpoint` | `lexicon`, `protocol` |
 //! | 2 | `admit`, `routing` | `lexicon` |
 //! | 1 | `protocol`, `registry`, `report` | `lexicon` |
+//! | 1 | `inject` | nothing |
 //! | 0 | `lexicon` | nothing |
 //!
 //! Three things follow. The pure half (layers 0 to 2) never awaits, locks, sleeps or opens a
@@ -69,6 +71,7 @@ pub mod config;
 pub mod demo;
 pub mod endpoint;
 pub mod exchange;
+pub mod inject;
 pub mod lexicon;
 pub mod listen;
 pub mod logs;

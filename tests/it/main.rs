@@ -7,6 +7,7 @@ mod damage;
 mod departure;
 mod faults;
 mod hedge;
+mod inject;
 mod layers;
 mod learning;
 mod limits;

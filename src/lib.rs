@@ -21,6 +21,7 @@
 //! * [`report`] what hedging was worth: its JSON, its table and its picture;
 //! * [`config`] the file, checked and compiled into one snapshot, and taken up while it runs;
 //! * [`inject`] what is added to a pod so that Pillion rides in it;
+//! * [`manifest`] the same in the text of manifests, which otherwise stays as it was;
 //! * [`lexicon`] the nouns that all of them share.
 //!
 //! What others see:
@@ -51,6 +52,7 @@
 //! | 3 | `listen` | nothing |
 //! | 2 | `account`, `provider` | `lexicon`, `protocol`, `registry` |
 //! | 2 | `endpoint` | `lexicon`, `protocol` |
+//! | 2 | `manifest` | `inject` |
 //! | 2 | `admit`, `routing` | `lexicon` |
 //! | 1 | `protocol`, `registry`, `report` | `lexicon` |
 //! | 1 | `inject` | nothing |
@@ -75,6 +77,7 @@ pub mod inject;
 pub mod lexicon;
 pub mod listen;
 pub mod logs;
+pub mod manifest;
 pub mod protocol;
 pub mod provider;
 pub mod registry;

@@ -14,6 +14,7 @@ mod limits;
 mod memory;
 mod overload;
 mod pace;
+mod pod;
 mod race;
 mod readme;
 mod records;

@@ -22,6 +22,7 @@ pub(crate) struct Start {
     environment: Vec<(&'static str, String)>,
     arguments: Vec<String>,
     listen: Option<&'static str>,
+    admin: Option<&'static str>,
 }
 
 impl Start {
@@ -49,16 +50,27 @@ impl Start {
         self
     }
 
+    pub(crate) fn admin(mut self, address: &'static str) -> Self {
+        self.admin = Some(address);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn ready(self) -> Pillion {
+        let sidecar = self.started().await;
+        until("readiness", async || {
+            (sidecar.get("/health/ready").await.status() == 200).then_some(())
+        })
+        .await;
+        sidecar
+    }
+
+    /// Starts it and waits until its ports are bound.
+    pub(crate) async fn started(self) -> Pillion {
         let mut sidecar = self.spawn();
         (sidecar.api, sidecar.admin) = until("the addresses in the log", async || {
             sidecar.assert_runs();
             Some((sidecar.address("serving the LLM API")?, sidecar.address("serving health")?))
-        })
-        .await;
-        until("readiness", async || {
-            (sidecar.get("/health/ready").await.status() == 200).then_some(())
         })
         .await;
         sidecar
@@ -76,7 +88,8 @@ impl Start {
             .arg("serve")
             .arg("-c")
             .arg(&file)
-            .args(["--listen", self.listen.unwrap_or("127.0.0.1:0"), "--admin", "127.0.0.1:0"])
+            .args(["--listen", self.listen.unwrap_or("127.0.0.1:0")])
+            .args(["--admin", self.admin.unwrap_or("127.0.0.1:0")])
             .args(&self.arguments)
             // Only this environment: a key or a proxy of the developer's own must not matter.
             .env_clear()

@@ -21,6 +21,8 @@
 //! * [`report`] what hedging was worth: its JSON, its table and its picture;
 //! * [`config`] the file, checked and compiled into one snapshot, and taken up while it runs;
 //! * [`inject`] what is added to a pod so that Pillion rides in it;
+//! * [`cluster`] as little of Kubernetes' API as the injector needs;
+//! * [`webhook`] the admission webhook: its questions, its certificate, what it keeps right;
 //! * [`manifest`] the same in the text of manifests, which otherwise stays as it was;
 //! * [`lexicon`] the nouns that all of them share.
 //!
@@ -45,6 +47,8 @@
 //! | 6 | `logs` | `config` |
 //! | 5 | `exchange` | `account`, `admit`, `endpoint`, `lexicon`, `protocol`, `provider`, `registry`, `report`, `routing`, `stats`, `upstream` |
 //! | 5 | `admin`, `cli`, `demo` | nothing |
+//! | 5 | `webhook` | `cluster`, `config`, `inject`, `lexicon` |
+//! | 4 | `cluster` | `protocol`, `upstream` |
 //! | 4 | `config` | `lexicon`, `provider`, `registry`, `routing` |
 //! | 3 | `stats` | `lexicon`, `routing` |
 //! | 3 | `telemetry` | `account`, `lexicon`, `protocol`, `report` |
@@ -69,6 +73,7 @@ pub mod admin;
 pub mod admit;
 pub mod app;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod endpoint;
@@ -86,3 +91,4 @@ pub mod routing;
 pub mod stats;
 pub mod telemetry;
 pub mod upstream;
+pub mod webhook;

@@ -84,7 +84,7 @@ pub(super) async fn quit(knocked: Option<watch::Receiver<bool>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Waits until nothing was asked for a while, or the time is over.

@@ -6,6 +6,7 @@ mod inject;
 mod plan;
 mod report;
 mod wait;
+mod webhook;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(serve) => with_runtime(run_serve(serve)),
         Command::Sleep(asked) => with_runtime(wait::sleep(asked)),
         Command::WaitReady(asked) => with_runtime(wait::ready(asked)),
+        Command::Webhook(asked) => with_runtime(webhook::run(asked)),
     }
 }
 
@@ -220,11 +222,11 @@ impl Sidecar {
         let telemetry = Arc::new(Telemetry::new(access_log.clone()));
         let connections = Connections::default();
         let stats = StatsTable::new(time::now());
-        let status = match plan.awaits.clone() {
+        let begun = match plan.awaits.clone() {
             Some(why) => config::watch::Status::awaiting(why),
             None => config::watch::Status::of(&plan.loaded),
         };
-        let (report, known) = watch::channel(status);
+        let (report, known) = watch::channel(begun);
         let settings = plan.loaded.snapshot.settings.clone();
         let door = Door::of(&plan, known.clone());
         let live = live(plan.loaded.snapshot, &stats, &telemetry);

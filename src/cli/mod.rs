@@ -56,6 +56,9 @@ pub enum Command {
     /// Wait until the sidecar of this pod is ready
     #[command(name = "wait-ready", after_help = WAIT_EXAMPLES)]
     WaitReady(WaitReady),
+    /// Run the admission webhook, which puts the sidecar into the pods of a cluster
+    #[command(after_help = WEBHOOK_EXAMPLES)]
+    Webhook(Webhook),
 }
 
 const CHECK_EXAMPLES: &str = "\
@@ -121,6 +124,15 @@ Exits with 0 as soon as it is ready, and with 1 when the time is over.
 Examples:
   pillion wait-ready --timeout 30
   pillion wait-ready --from http://127.0.0.1:30081";
+
+const WEBHOOK_EXAMPLES: &str = "\
+It answers at /mutate over TLS, and on its admin port at /livez, /readyz, /startupz and /metrics. It
+makes and renews its certificate, keeps the caBundle of its MutatingWebhookConfiguration right, and
+copies one ConfigMap into namespaces that are labelled pillion.dev/inject: enabled. The chart writes
+its settings.
+
+Example:
+  pillion webhook --config /etc/pillion/injector/injector.yaml";
 
 const SERVE_EXAMPLES: &str = "\
 Without a file, every provider whose key is in the environment becomes routable as `prefix/model`:
@@ -239,6 +251,7 @@ pub struct Sleep {
 }
 
 /// `pillion wait-ready`.
+#[expect(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Debug, Clone, Args)]
 pub struct WaitReady {
     /// The admin address of the sidecar [default: that of PILLION_ADMIN, on loopback]
@@ -250,6 +263,52 @@ pub struct WaitReady {
     /// How long it may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub timeout: Duration,
+}
+
+/// `pillion webhook`.
+#[expect(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
+#[derive(Debug, Clone, Args)]
+pub struct Webhook {
+    /// Its settings: what is put into pods, and the names of what it writes
+    #[arg(short, long, value_name = "FILE", env = "PILLION_INJECTOR_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where to answer reviews, over TLS
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PILLION_WEBHOOK_LISTEN",
+        value_delimiter = ',',
+        default_value = "[::]:24443"
+    )]
+    pub listen: Vec<SocketAddr>,
+    /// Where to serve health and metrics
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "PILLION_ADMIN",
+        value_delimiter = ',',
+        default_value = "[::]:24081"
+    )]
+    pub admin: Vec<SocketAddr>,
+    /// Its own namespace [default: that of its service account]
+    #[arg(long, value_name = "NAME", env = "PILLION_POD_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Its own pod, to tell its writes from those of its replicas [default: its process id]
+    #[arg(long, value_name = "NAME", env = "PILLION_POD_NAME")]
+    pub pod: Option<String>,
+    /// The API server [default: that of KUBERNETES_SERVICE_HOST]
+    #[arg(long, value_name = "URL", env = "PILLION_API_SERVER")]
+    pub api_server: Option<http::Uri>,
+    /// The folder with its token and the API server's CA
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
+    pub service_account: PathBuf,
+    /// The folder with tls.crt and tls.key, where its certificate is somebody else's
+    #[arg(long, value_name = "DIR", default_value = "/etc/pillion/tls")]
+    pub tls_dir: PathBuf,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -53,7 +54,7 @@ pub fn from_folder(folder: &Path, name: &str) -> Option<String> {
     Some(text.trim_end_matches(['\n', '\r']).to_owned())
 }
 
-/// What tells one content of the folder from another, without a word of it: names, sizes, times
+/// What tells one content of the folder from another, without a word of it: names, numbers, sizes, times
 /// and where links lead.
 pub(super) fn identity(folder: &Path) -> String {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -67,13 +68,14 @@ pub(super) fn identity(folder: &Path) -> String {
         }
         let changed = facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         let changed = changed.unwrap_or_default().as_nanos();
+        // The clock of a file system is coarse: two files of one moment differ in their number.
+        let (number, size) = (facts.ino(), facts.len());
         // Writing to a string cannot fail.
         let _ = write!(
             identity,
-            "\0{}\0{}\0{}\0{changed}",
+            "\0{}\0{}\0{number}\0{size}\0{changed}",
             path.display(),
-            place.display(),
-            facts.len()
+            place.display()
         );
     }
     identity

@@ -127,6 +127,29 @@ pub fn load_or_last_good(
     Ok(Loaded { warnings, ..loaded })
 }
 
+/// Why nobody could serve a text, whatever the variables it names hold.
+pub fn fault_of(text: &str) -> Option<Problem> {
+    const NAME: &str = "config.yaml";
+    let root = match raw::read(text) {
+        Ok(serde_json::Value::Object(root)) => root,
+        Ok(_) => return Some(Problem::of_file(NAME, "expected a mapping")),
+        Err(error) => {
+            return Some(
+                Problem::of_file(NAME, format!("not YAML: {}", error.what)).at(error.place),
+            );
+        }
+    };
+    let source = Source::of(root, NAME);
+    // A variable may stand for a text or for a number; what both make impossible is wrong. Whether
+    // a deployment can be used depends on variables, and is for each sidecar to say.
+    let first = |value: &'static str| {
+        let environment = |_: &str| Some(value.to_owned());
+        let (_, found) = check::compile(&source, &environment, &provider::build);
+        found.into_iter().find(Problem::is_fatal)
+    };
+    first("1").and(first("x"))
+}
+
 /// Reads a YAML document that is no configuration of ours, as plain values.
 pub fn read_yaml(text: &str) -> Result<serde_json::Value, NotYaml> {
     raw::read(text)

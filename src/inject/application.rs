@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::edit::Edit;
+use super::field;
 use super::pod;
 use super::settings::Settings;
 use super::status::Status;
@@ -82,8 +83,8 @@ pub(super) fn equip(
 
 /// The entry of a name and its position.
 pub(super) fn entry<'a>(container: &'a Value, name: &str) -> Option<(usize, &'a Value)> {
-    let env = container["env"].as_array()?;
-    env.iter().enumerate().find(|(_, entry)| entry["name"] == name)
+    let env = field(container, "/env").as_array()?;
+    env.iter().enumerate().find(|(_, entry)| field(entry, "/name") == name)
 }
 
 /// Pairs of variables: a forward proxy, and what does not go through it.
@@ -119,7 +120,7 @@ fn spare_loopback(
                 edit.push(&path, json!({"name": spared, "value": LOOPBACK.join(",")}));
                 status.added(name, spared);
             }
-            Some((at, value)) => match value["value"].as_str().map(with_loopback) {
+            Some((at, value)) => match field(&value, "/value").as_str().map(with_loopback) {
                 Some(Some(longer)) => {
                     let longer = json!({"name": spared, "value": longer});
                     edit.replace(&[&path[..], &[&at.to_string()]].concat(), longer);

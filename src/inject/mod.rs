@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub use application::PLACEHOLDER;
-pub use pod::{Version, Workload};
+pub use pod::{Version, Workload, field};
 pub use refused::{Refused, Skipped};
 pub use settings::{CertMode, Certs, Distribution, Settings};
 pub use sidecar::{MASTER_KEY, Mode};
@@ -75,7 +75,7 @@ pub enum OptIn {
 impl OptIn {
     /// What the labels of a namespace say.
     pub fn of(namespace: &Value) -> Self {
-        match namespace["metadata"]["labels"][LABEL].as_str() {
+        match field(namespace, "/metadata/labels").get(LABEL).and_then(Value::as_str) {
             Some("enabled") => Self::Enabled,
             Some("disabled") => Self::Disabled,
             Some(_) | None => Self::Unset,
@@ -142,7 +142,7 @@ fn skipped(ask: &Ask<'_>) -> Result<Option<Skipped>, Refused> {
     if pod::annotations(pod).is_some_and(|it| it.contains_key("kubernetes.io/config.mirror")) {
         return Ok(Some(Skipped::Mirror));
     }
-    let own = match pod["metadata"]["labels"].get(LABEL) {
+    let own = match field(pod, "/metadata/labels").get(LABEL) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text == "true" => Some(true),
         Some(Value::String(text)) if text == "false" => Some(false),
@@ -170,7 +170,7 @@ fn mode(wishes: &Wishes, server: Option<Version>) -> Mode {
 /// What cannot work beside a sidecar.
 fn refuse(ask: &Ask<'_>, wishes: &Wishes, mode: Mode) -> Result<(), Refused> {
     let pod = ask.pod;
-    if pod["spec"]["hostNetwork"] == true {
+    if field(pod, "/spec/hostNetwork") == true {
         return Err(Refused::HostNetwork);
     }
     let is_kept = mode == Mode::Plain && pod::is_meant_to_end(pod, &ask.workload);
@@ -189,8 +189,9 @@ fn refuse(ask: &Ask<'_>, wishes: &Wishes, mode: Mode) -> Result<(), Refused> {
         }
     }
     let volumes = sidecar::volumes(ask.settings, wishes);
-    let own = pod["spec"]["volumes"].as_array().map_or(&[][..], Vec::as_slice);
-    match own.iter().find(|own| volumes.iter().any(|it| it["name"] == own["name"])) {
+    let own = field(pod, "/spec/volumes").as_array().map_or(&[][..], Vec::as_slice);
+    match own.iter().find(|own| volumes.iter().any(|it| field(it, "/name") == field(own, "/name")))
+    {
         Some(own) => Err(Refused::VolumeTaken { name: pod::name(own).to_owned() }),
         None => Ok(()),
     }
@@ -200,10 +201,10 @@ fn refuse(ask: &Ask<'_>, wishes: &Wishes, mode: Mode) -> Result<(), Refused> {
 fn taken_by(pod: &Value, port: u16, protocol: &str) -> Option<String> {
     let containers = ["containers", "initContainers"].into_iter().flat_map(|it| pod::list(pod, it));
     let declares = |container: &&Value| {
-        let ports = container["ports"].as_array().map_or(&[][..], Vec::as_slice);
+        let ports = field(container, "/ports").as_array().map_or(&[][..], Vec::as_slice);
         ports.iter().any(|declared| {
-            declared["containerPort"] == port
-                && declared["protocol"].as_str().unwrap_or("TCP") == protocol
+            field(declared, "/containerPort") == port
+                && field(declared, "/protocol").as_str().unwrap_or("TCP") == protocol
         })
     };
     containers.into_iter().find(declares).map(|container| pod::name(container).to_owned())
@@ -215,7 +216,7 @@ fn warnings(pod: &Value, wishes: &Wishes) -> Vec<String> {
         .iter()
         .map(|name| format!("annotation {name} means nothing to Pillion"))
         .collect();
-    if pod["spec"]["shareProcessNamespace"] == true {
+    if field(pod, "/spec/shareProcessNamespace") == true {
         warnings.push(
             "the pod shares process namespaces: its containers may read the sidecar's files, keys \
              of providers among them, where they run under the same user"
@@ -332,6 +333,6 @@ fn sign(edit: &mut Edit, ask: &Ask<'_>, wishes: &Wishes, mode: Mode, mut status:
 /// Tells apart what was done by other settings.
 fn hash(settings: &Settings, wishes: &Wishes) -> String {
     let digest = Sha256::digest(format!("{settings:?}{wishes:?}"));
-    let first = digest.iter().take(4);
-    first.map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    format!("{first:08x}")
 }

@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+/// What stands at a pointer of RFC 6901; null where nothing does.
+pub fn field<'a>(of: &'a Value, pointer: &str) -> &'a Value {
+    of.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 /// The version of a cluster's API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -47,17 +52,19 @@ impl fmt::Display for Workload {
 impl Workload {
     /// Of a pod that exists: its controller, where that is known by the pod alone.
     pub fn of(pod: &Value) -> Self {
-        let metadata = &pod["metadata"];
-        let owners = metadata["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
-        let controller = owners.iter().find(|owner| owner["controller"] == true);
+        let metadata = field(pod, "/metadata");
+        let owners = field(metadata, "/ownerReferences").as_array().map_or(&[][..], Vec::as_slice);
+        let controller = owners.iter().find(|owner| field(owner, "/controller") == true);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let Some(owner) = controller.or(owners.first()) else {
-            let name = metadata["name"].as_str().or_else(|| metadata["generateName"].as_str());
+            let name = field(metadata, "/name")
+                .as_str()
+                .or_else(|| field(metadata, "/generateName").as_str());
             let name = name.unwrap_or_default().trim_end_matches('-').to_owned();
             return Self { kind: "Pod".to_owned(), name };
         };
-        let (kind, name) = (text(&owner["kind"]), text(&owner["name"]));
-        let hash = metadata["labels"]["pod-template-hash"].as_str().unwrap_or_default();
+        let (kind, name) = (text(field(owner, "/kind")), text(field(owner, "/name")));
+        let hash = field(metadata, "/labels/pod-template-hash").as_str().unwrap_or_default();
         match name.strip_suffix(hash).and_then(|name| name.strip_suffix('-')) {
             Some(name) if kind == "ReplicaSet" && !hash.is_empty() => {
                 Self { kind: "Deployment".to_owned(), name: name.to_owned() }
@@ -69,32 +76,33 @@ impl Workload {
 
 /// Whether the pod ends by itself one day, and a plain container beside it must not keep it.
 pub(super) fn is_meant_to_end(pod: &Value, workload: &Workload) -> bool {
-    let restart = pod["spec"]["restartPolicy"].as_str().unwrap_or("Always");
+    let restart = field(pod, "/spec/restartPolicy").as_str().unwrap_or("Always");
     restart != "Always" || matches!(&*workload.kind, "Job" | "CronJob")
 }
 
 /// How long the pod may take to end.
 pub(super) fn grace(pod: &Value) -> u64 {
-    pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30)
+    field(pod, "/spec/terminationGracePeriodSeconds").as_u64().unwrap_or(30)
 }
 
 pub(super) fn is_windows(pod: &Value) -> bool {
-    let spec = &pod["spec"];
-    spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows"
+    let spec = field(pod, "/spec");
+    field(spec, "/os/name") == "windows"
+        || field(spec, "/nodeSelector/kubernetes.io~1os") == "windows"
 }
 
 pub(super) fn annotations(pod: &Value) -> Option<&Map<String, Value>> {
-    pod["metadata"]["annotations"].as_object()
+    field(pod, "/metadata/annotations").as_object()
 }
 
 /// The list of containers or init containers.
 pub(super) fn list<'a>(pod: &'a Value, name: &str) -> &'a [Value] {
-    pod["spec"][name].as_array().map_or(&[], Vec::as_slice)
+    field(pod, "/spec").get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The name of a container or a volume.
 pub(super) fn name(of: &Value) -> &str {
-    of["name"].as_str().unwrap_or_default()
+    field(of, "/name").as_str().unwrap_or_default()
 }
 
 /// Containers of other sidecars and meshes, which neither ask models nor may have our variables.

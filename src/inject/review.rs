@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::field;
 use super::{Ask, Decision, Mode, OptIn, Refused, Settings, Skipped, Version, Workload, plan};
 
 /// What is known around a pod.
@@ -94,20 +95,21 @@ pub fn review<'a>(
 ) -> Result<Reviewed, BadReview> {
     let review: Value =
         serde_json::from_slice(body).map_err(|error| BadReview::NotJson(error.to_string()))?;
-    let (version, kind) = (review["apiVersion"].as_str(), review["kind"].as_str());
+    let (version, kind) =
+        (field(&review, "/apiVersion").as_str(), field(&review, "/kind").as_str());
     if (version, kind) != (Some("admission.k8s.io/v1"), Some("AdmissionReview")) {
         let said = |it: Option<&str>| it.unwrap_or("nothing").to_owned();
         return Err(BadReview::NotOurs(format!("{} {}", said(version), said(kind))));
     }
     let request = review.get("request").ok_or(BadReview::Without("request"))?;
-    let id = request["uid"].as_str().ok_or(BadReview::Without("request.uid"))?;
-    let namespace = request["namespace"].as_str().unwrap_or_default();
-    let pod = &request["object"];
+    let id = field(request, "/uid").as_str().ok_or(BadReview::Without("request.uid"))?;
+    let namespace = field(request, "/namespace").as_str().unwrap_or_default();
+    let pod = field(request, "/object");
     let said = if is_ours(request) {
         if !pod.is_object() {
             return Err(BadReview::Without("request.object"));
         }
-        decide(pod, around(namespace))
+        decide(pod, &around(namespace))
     } else {
         Said::passed(Outcome::Skipped(Skipped::NotAsked))
     };
@@ -125,8 +127,10 @@ pub fn review<'a>(
 
 /// Whether it asks about a pod that is being made; anything else passes.
 fn is_ours(request: &Value) -> bool {
-    let of = |name: &str| request[name].as_str().unwrap_or_default();
-    request["kind"]["kind"] == "Pod" && of("operation") == "CREATE" && of("subResource").is_empty()
+    let of = |name: &str| request.get(name).and_then(Value::as_str).unwrap_or_default();
+    field(request, "/kind/kind") == "Pod"
+        && of("operation") == "CREATE"
+        && of("subResource").is_empty()
 }
 
 struct Said {
@@ -150,7 +154,7 @@ impl Said {
     }
 }
 
-fn decide(pod: &Value, around: Around<'_>) -> Said {
+fn decide(pod: &Value, around: &Around<'_>) -> Said {
     let ask = Ask {
         pod,
         workload: Workload::of(pod),
@@ -274,7 +278,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_question_are_told_so() {
-        let changes: [(fn(&mut Value), &str); 4] = [
+        type Change = fn(&mut Value);
+        let changes: [(Change, &str); 4] = [
             (|it| it["apiVersion"] = "admission.k8s.io/v1beta1".into(), "v1beta1"),
             (|it| *it = json!([1]), "found nothing nothing"),
             (|it| it["request"] = json!({}), "request.uid"),

@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::field;
+
 /// The settings of `pillion webhook` and `pillion inject`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -165,6 +167,8 @@ pub struct Certs {
     pub service: String,
     /// The `MutatingWebhookConfiguration`; `pillion-injector` by default.
     pub webhook: String,
+    /// Further names by which it is called, as where it is called by an address of its own.
+    pub names: Vec<String>,
 }
 
 /// Where the webhook's certificate comes from.
@@ -200,7 +204,8 @@ impl Settings {
             let what = "sidecar.auth.mode is `secret`: name the Secret in sidecar.auth.secretName";
             return Err(what.to_owned());
         }
-        let named = |entry: &Value| entry["name"].as_str().is_some_and(|name| !name.is_empty());
+        let named =
+            |entry: &Value| field(entry, "/name").as_str().is_some_and(|name| !name.is_empty());
         if !self.sidecar.extra_env.iter().all(named) {
             return Err("sidecar.extraEnv: each variable needs a name".to_owned());
         }
@@ -281,6 +286,7 @@ impl Default for Certs {
             secret_name: "pillion-injector-tls".to_owned(),
             service: "pillion-injector".to_owned(),
             webhook: "pillion-injector".to_owned(),
+            names: Vec::new(),
         }
     }
 }

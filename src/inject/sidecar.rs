@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::field;
 use super::pod::{self, Workload};
 use super::refused::Refused;
 use super::settings::{Gossip, Settings};
@@ -84,11 +85,11 @@ pub(super) fn container(
 
 fn patched(mut container: Value, patch: Option<&json_patch::Patch>) -> Result<Value, Refused> {
     let Some(patch) = patch else { return Ok(container) };
-    let name = container["name"].clone();
+    let name = field(&container, "/name").clone();
     json_patch::patch(&mut container, patch)
         .map_err(|error| Refused::PatchFails { what: error.to_string() })?;
     // The name is how the sidecar is found again.
-    if container["name"] == name {
+    if *field(&container, "/name") == name {
         Ok(container)
     } else {
         Err(Refused::PatchFails { what: "the sidecar's name cannot be changed".to_owned() })
@@ -156,7 +157,7 @@ impl Variables {
     }
 
     fn put(&mut self, variable: Value) {
-        match self.0.iter_mut().find(|there| there["name"] == variable["name"]) {
+        match self.0.iter_mut().find(|there| field(there, "/name") == field(&variable, "/name")) {
             Some(there) => *there = variable,
             None => self.0.push(variable),
         }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::field;
 use super::pod;
 
 /// The annotation that holds it.
@@ -49,9 +50,11 @@ impl Status {
     /// A variable as it was before.
     pub(super) fn replaced(&mut self, container: &str, before: Value) {
         let env = self.env.get(container).and_then(Value::as_array);
-        let is_ours = env.is_some_and(|env| env.contains(&before["name"]));
+        let is_ours = env.is_some_and(|env| env.contains(field(&before, "/name")));
         let list = self.replaced.get(container).and_then(Value::as_array);
-        let is_known = list.is_some_and(|list| list.iter().any(|it| it["name"] == before["name"]));
+        let is_known = list.is_some_and(|list| {
+            list.iter().any(|it| field(it, "/name") == field(&before, "/name"))
+        });
         // What counts is how it was before us.
         if !is_ours && !is_known {
             push(&mut self.replaced, container, before);

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::application::{Place, entry, with_loopback};
 use super::edit::Edit;
+use super::field;
 use super::status::{ANNOTATION, Status};
 use super::{INJECTED, pod};
 
@@ -55,9 +56,9 @@ fn strip(edit: &mut Edit, place: Place, status: &Status) {
         let there = entry(place.container(edit.pod()), pod::name(&before));
         let Some((at, now)) = there else { continue };
         let is_a_list = pod::name(&before).eq_ignore_ascii_case("no_proxy");
-        let ours = before["value"].as_str().and_then(with_loopback);
+        let ours = field(&before, "/value").as_str().and_then(with_loopback);
         // Somebody has changed it since: it is theirs.
-        if is_a_list && now["value"].as_str() != ours.as_deref() {
+        if is_a_list && field(now, "/value").as_str() != ours.as_deref() {
             continue;
         }
         edit.replace(&[&path[..], &[&at.to_string()]].concat(), before);

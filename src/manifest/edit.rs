@@ -79,7 +79,7 @@ impl<'a> Doing<'a> {
             Kind::Mapping { entries, style: Style::Flow } => {
                 let key = Value::from(&*name);
                 let member = format!("{}: {}", emit::inline(&key), emit::inline(value));
-                self.into_flow(
+                self.add_to_flow(
                     parent,
                     entries.last().map(|(key, value)| key.end.max(value.end)),
                     &member,
@@ -112,7 +112,9 @@ impl<'a> Doing<'a> {
                 Some(next) => {
                     self.splice(next.start, next.start, &format!("{}, ", emit::inline(value)))
                 }
-                None => self.into_flow(parent, items.last().map(|it| it.end), &emit::inline(value)),
+                None => {
+                    self.add_to_flow(parent, items.last().map(|it| it.end), &emit::inline(value))
+                }
             };
         }
         let lines = emit::item(value, parent.column, self.lists);
@@ -135,7 +137,7 @@ impl<'a> Doing<'a> {
         self.splice(colon, end.max(colon), &format!(" {}", emit::inline(value)))
     }
 
-    fn into_flow(&self, parent: &Node, last: Option<usize>, member: &str) -> Option<String> {
+    fn add_to_flow(&self, parent: &Node, last: Option<usize>, member: &str) -> Option<String> {
         match last {
             Some(end) => self.splice(end, end, &format!(", {member}")),
             None => self.splice(parent.start + 1, parent.start + 1, member),
@@ -156,7 +158,7 @@ impl<'a> Doing<'a> {
                 match style {
                     Style::Flow => {
                         let before = before.map(|(key, value)| key.end.max(value.end));
-                        self.out_of_flow(key.start, end, before, next)
+                        self.take_from_flow(key.start, end, before, next)
                     }
                     Style::Block if self.is_first(key.start) => {
                         let end = end.max(self.colon(key)?);
@@ -174,7 +176,7 @@ impl<'a> Doing<'a> {
                         let before =
                             at.checked_sub(1).and_then(|at| items.get(at)).map(|it| it.end);
                         let next = items.get(at + 1).map(|it| it.start);
-                        self.out_of_flow(item.start, item.end, before, next)
+                        self.take_from_flow(item.start, item.end, before, next)
                     }
                     Style::Block => {
                         let dash = self.dash(item, parent.column)?;
@@ -186,7 +188,7 @@ impl<'a> Doing<'a> {
         }
     }
 
-    fn out_of_flow(
+    fn take_from_flow(
         &self,
         start: usize,
         end: usize,

@@ -175,7 +175,7 @@ mod tests {
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
                 prop::collection::vec((text.clone(), inner), 0..4).prop_map(|entries| {
                     let entries = entries.into_iter().filter(|(key, _)| key != "<<");
-                    Value::Object(Map::from_iter(entries))
+                    Value::Object(entries.collect::<Map<_, _>>())
                 }),
             ]
         })

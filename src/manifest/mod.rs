@@ -16,7 +16,7 @@ use json_patch::PatchOperation;
 use json_patch::jsonptr::PointerBuf;
 use serde_json::{Map, Value};
 
-use crate::inject::{Ask, Decision, OptIn, Settings, Version, Workload, plan, undo};
+use crate::inject::{Ask, Decision, OptIn, Settings, Version, Workload, field, plan, undo};
 
 /// What is done to the pods.
 #[derive(Debug, Clone, Copy)]
@@ -150,8 +150,8 @@ fn walk(
     operations: &mut Vec<PatchOperation>,
     notes: &mut Vec<Note>,
 ) {
-    let kind = object["kind"].as_str().unwrap_or_default();
-    if let (true, Some(items)) = (kind.ends_with("List"), object["items"].as_array()) {
+    let kind = field(object, "/kind").as_str().unwrap_or_default();
+    if let (true, Some(items)) = (kind.ends_with("List"), field(object, "/items").as_array()) {
         for (at, item) in items.iter().enumerate() {
             path.extend(["items".to_owned(), at.to_string()]);
             walk(item, path, task, operations, notes);
@@ -170,7 +170,7 @@ fn walk(
         | "StatefulSet" => &["spec", "template"],
         _ => return,
     };
-    let pod = template.iter().fold(object, |value, name| &value[*name]);
+    let pod = template.iter().fold(object, |value, name| value.get(*name).unwrap_or(&Value::Null));
     let found = decide(object, kind, pod, task, notes);
     let before = path.iter().map(String::as_str).chain(template.iter().copied());
     let before = PointerBuf::from_tokens(before);
@@ -197,7 +197,7 @@ fn decide(
     };
     let workload = Workload {
         kind: kind.to_owned(),
-        name: object["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        name: field(object, "/metadata/name").as_str().unwrap_or_default().to_owned(),
     };
     let defaults = Map::new();
     let ask = Ask { pod, workload, defaults: &defaults, opt_in: OptIn::Asked, server, settings };
@@ -226,7 +226,7 @@ fn decide(
 
 fn object(value: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-    format!("{}/{}", text(&value["kind"]), text(&value["metadata"]["name"]))
+    format!("{}/{}", text(field(value, "/kind")), text(field(value, "/metadata/name")))
 }
 
 /// The operation as one of the whole object.

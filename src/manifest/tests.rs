@@ -99,7 +99,11 @@ fn a_plain_container_comes_before_what_is_said_of_the_first_one() {
 fn every_kind_of_workload_has_its_place() {
     let pod = "spec:\n  containers:\n  - name: a\n    image: a:1\n";
     let below = |count: usize, text: &str| -> String {
-        text.lines().map(|line| format!("{}{line}\n", " ".repeat(count))).collect()
+        let indent = " ".repeat(count);
+        format!("{indent}{text}")
+            .replace('\n', &format!("\n{indent}"))
+            .trim_end_matches(' ')
+            .to_owned()
     };
     check(&format!("kind: Pod\nmetadata:\n  name: a\n{pod}"));
     for kind in
@@ -193,13 +197,11 @@ fn a_fault_is_told_at_its_line_in_the_whole_text() {
     let task = Task::Inject { settings: &settings, server: None };
     let error = change("kind: Service\n---\nkind: Pod\nspec: [a\nb: c\n", task).unwrap_err();
     assert!((4..=6).contains(&error.line), "{error}");
-    let bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned()
-        + &(0..9)
-            .map(|at| {
-                let (name, of) = (char::from(b'b' + at), char::from(b'a' + at));
-                format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 10].join(", "))
-            })
-            .collect::<String>();
+    let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (of, name) in ('a'..='i').zip('b'..='j') {
+        let aliases = vec![format!("*{of}"); 10].join(", ");
+        bomb.extend([name.to_string(), format!(": &{name} [{aliases}]\n")]);
+    }
     assert!(change(&bomb, task).unwrap_err().what.contains("too large"));
 }
 

@@ -4,6 +4,8 @@
 //! `tests/fixtures/inject/<case>.yaml` holds two documents: what is known around the pod, and the
 //! pod. `<case>.json` beside it is what becomes of it, written anew with `UPDATE=1`.
 
+#![cfg(test)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,6 +154,12 @@ fn laws(case: &Case) {
     nothing_is_there_twice(&case.name, &pod);
     assert_eq!(without_ours(&pod, &case.settings), without_ours(&case.pod, &case.settings));
     is_restricted(&case.name, sidecar(&pod, &case.settings));
+    for volume in list(&pod["spec"], "volumes") {
+        let is_ours = volume["name"].as_str().unwrap().starts_with("pillion-");
+        let kinds = ["emptyDir", "projected", "secret"];
+        let is_allowed = kinds.iter().any(|kind| volume.get(*kind).is_some());
+        assert!(!is_ours || is_allowed, "{}: {volume}", case.name);
+    }
     let mut undone = pod.clone();
     json_patch::patch(&mut undone, &undo(&pod)).unwrap();
     assert_eq!(trimmed(undone), trimmed(case.pod.clone()), "{}: undone", case.name);

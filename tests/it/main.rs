@@ -29,3 +29,4 @@ mod support;
 mod tail;
 mod translate;
 mod transport;
+mod webhook;

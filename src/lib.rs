@@ -21,6 +21,10 @@
 //! * [`gossip`] what the deployments are doing now, as the sidecars tell each other;
 //! * [`report`] what hedging was worth: its JSON, its table and its picture;
 //! * [`config`] the file, checked and compiled into one snapshot, and taken up while it runs;
+//! * [`inject`] what is added to a pod so that Pillion rides in it;
+//! * [`cluster`] as little of Kubernetes' API as the injector needs;
+//! * [`webhook`] the admission webhook: its questions, its certificate, what it keeps right;
+//! * [`manifest`] the same in the text of manifests, which otherwise stays as it was;
 //! * [`lexicon`] the nouns that all of them share.
 //!
 //! What others see:
@@ -44,6 +48,8 @@
 //! | 6 | `logs` | `config` |
 //! | 5 | `exchange` | `account`, `admit`, `endpoint`, `lexicon`, `protocol`, `provider`, `registry`, `report`, `routing`, `stats`, `upstream` |
 //! | 5 | `admin`, `cli`, `demo` | nothing |
+//! | 5 | `webhook` | `cluster`, `config`, `inject`, `lexicon` |
+//! | 4 | `cluster` | `protocol`, `upstream` |
 //! | 4 | `config` | `lexicon`, `provider`, `registry`, `routing` |
 //! | 3 | `gossip`, `stats` | `lexicon`, `routing` |
 //! | 3 | `telemetry` | `account`, `lexicon`, `protocol`, `report` |
@@ -51,8 +57,10 @@
 //! | 3 | `listen` | nothing |
 //! | 2 | `account`, `provider` | `lexicon`, `protocol`, `registry` |
 //! | 2 | `endpoint` | `lexicon`, `protocol` |
+//! | 2 | `manifest` | `inject` |
 //! | 2 | `admit`, `routing` | `lexicon` |
 //! | 1 | `protocol`, `registry`, `report` | `lexicon` |
+//! | 1 | `inject` | nothing |
 //! | 0 | `lexicon` | nothing |
 //!
 //! Three things follow. The pure half (layers 0 to 2) never awaits, locks, sleeps or opens a
@@ -66,14 +74,17 @@ pub mod admin;
 pub mod admit;
 pub mod app;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod endpoint;
 pub mod exchange;
 pub mod gossip;
+pub mod inject;
 pub mod lexicon;
 pub mod listen;
 pub mod logs;
+pub mod manifest;
 pub mod protocol;
 pub mod provider;
 pub mod registry;
@@ -82,3 +93,4 @@ pub mod routing;
 pub mod stats;
 pub mod telemetry;
 pub mod upstream;
+pub mod webhook;

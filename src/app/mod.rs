@@ -2,9 +2,14 @@
 //! named, and where long work is spawned and joined.
 
 mod ask;
+mod door;
 mod fleet;
 mod gossip;
+mod inject;
+mod plan;
 mod report;
+mod wait;
+mod webhook;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,11 +33,10 @@ use tracing::{error, info, warn};
 use crate::admin::{self, Asked, Probe, State};
 use crate::admit::Keyring;
 use crate::cli::{self, Cli, Command};
-use crate::config::{self, Loaded, Problem, Snapshot};
+use crate::config::{self, Files, Problem, Snapshot};
 use crate::exchange::{Gateway, Limits, Live};
 use crate::lexicon::{DeploymentIx, time};
 use crate::listen::Stop;
-use crate::provider::catalog;
 use crate::stats::{self, StatsTable};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
@@ -41,6 +45,9 @@ use crate::upstream::{self, Client, Connections};
 use crate::{demo, exchange, listen, logs};
 use gossip::Shared;
 
+use door::Door;
+use plan::Plan;
+
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
@@ -48,8 +55,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Demo(demo) => with_runtime(run_demo(demo)),
         Command::Explain(explain) => self::explain(&explain),
         Command::Fleet(asked) => with_runtime(fleet::run(asked)),
+        Command::Inject(asked) => inject::run(&asked),
         Command::Report(asked) => with_runtime(report::run(asked)),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
+        Command::Sleep(asked) => with_runtime(wait::sleep(asked)),
+        Command::WaitReady(asked) => with_runtime(wait::ready(asked)),
+        Command::Webhook(asked) => with_runtime(webhook::run(asked)),
     }
 }
 
@@ -94,7 +105,7 @@ fn check(check: &cli::Check) -> ExitCode {
 /// What a request would meet if the sidecar had just begun.
 fn explain(explain: &cli::Explain) -> ExitCode {
     let file = &explain.config;
-    let loaded = match config::load(file, &config::process_environment) {
+    let loaded = match config::load(&file.clone().into(), &config::process_environment) {
         Ok(loaded) => loaded,
         Err(problems) => return complain(&listed(&file.display().to_string(), &problems)),
     };
@@ -114,19 +125,8 @@ fn explain(explain: &cli::Explain) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What is served, from where, and to whom.
-struct Plan {
-    loaded: Loaded,
-    listen: Vec<SocketAddr>,
-    admin: Vec<SocketAddr>,
-    state_dir: Option<PathBuf>,
-    /// The file to watch, if there is one.
-    file: Option<PathBuf>,
-    access_log: bool,
-}
-
 async fn run_serve(serve: cli::Serve) -> ExitCode {
-    let plan = match plan(serve) {
+    let plan = match plan::plan(serve) {
         Ok(plan) => plan,
         Err(message) => return complain(&message),
     };
@@ -134,68 +134,15 @@ async fn run_serve(serve: cli::Serve) -> ExitCode {
     for problem in &plan.loaded.warnings {
         warn_of(problem);
     }
-    warn_of_open_door(&plan);
+    if let Some(why) = &plan.awaits {
+        warn!(error = %why, "waiting for a configuration that can be served");
+    }
+    plan.warn_of_open_door();
     match Sidecar::start(plan).await {
         Ok(sidecar) => sidecar.run().await,
         Err(message) => complain(&message),
     }
 }
-
-fn plan(serve: cli::Serve) -> Result<Plan, String> {
-    let environment = config::process_environment;
-    let state_dir = serve.state_dir;
-    let loaded = if let Some(file) = &serve.config {
-        config::load_or_last_good(file, state_dir.as_deref(), &environment)
-            .map_err(|problems| listed(&file.display().to_string(), &problems))?
-    } else {
-        let vendors = catalog::primary().map(|vendor| (vendor.prefix, vendor.key_env));
-        let vendors: Vec<_> = vendors.collect();
-        config::from_environment(&vendors, &environment).ok_or(NOTHING_TO_SERVE)?
-    };
-    let settings = &loaded.snapshot.settings;
-    let or = |own: Vec<SocketAddr>, file: &[SocketAddr]| {
-        if own.is_empty() { file.to_vec() } else { own }
-    };
-    let plan = Plan {
-        listen: or(serve.listen, &settings.listen),
-        admin: or(serve.admin, &settings.admin),
-        state_dir: state_dir.or_else(|| settings.state_dir.clone()),
-        file: serve.config,
-        access_log: true,
-        loaded,
-    };
-    match loop_through(&plan) {
-        None => Ok(plan),
-        Some(id) => Err(format!(
-            "deployment `{id}` points at this very sidecar, and its calls would go round for ever; \
-             mend its api_base, or the variable (such as OPENAI_BASE_URL) that names its address"
-        )),
-    }
-}
-
-/// A deployment whose address is the sidecar's own, as happens where the application's
-/// `OPENAI_BASE_URL` is also set for the sidecar.
-fn loop_through(plan: &Plan) -> Option<&str> {
-    let own = |host: &str, port: u16| {
-        let local = host == "localhost" || host.starts_with("127.") || host == "[::1]";
-        local && plan.listen.iter().any(|address| address.port() == port)
-    };
-    plan.loaded.snapshot.deployments.iter().find_map(|deployment| {
-        let (host, port) = (deployment.base.host()?, deployment.base.port_u16()?);
-        own(host, port).then_some(&*deployment.id)
-    })
-}
-
-/// Says when everybody who reaches an address may ask.
-fn warn_of_open_door(plan: &Plan) {
-    let open = plan.listen.iter().find(|address| !address.ip().is_loopback());
-    if let (Some(address), None) = (open, &plan.loaded.snapshot.master_key) {
-        warn!(%address, "anybody who reaches this address may use every key: set general_settings.master_key or listen on loopback");
-    }
-}
-
-const NOTHING_TO_SERVE: &str = "nothing to serve: give a LiteLLM configuration with `pillion serve -c config.yaml`, \
-or set a provider's key such as OPENAI_API_KEY; `pillion demo` needs neither";
 
 fn listed(file: &str, problems: &[Problem]) -> String {
     let report = config::report::render(problems, config::report::Format::Plain);
@@ -226,14 +173,7 @@ async fn run_demo(demo: cli::Demo) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return complain(&listed("the demo", &problems)),
     };
-    let plan = Plan {
-        loaded,
-        listen: vec![demo.listen],
-        admin: vec![demo.admin],
-        state_dir: None,
-        file: None,
-        access_log: false,
-    };
+    let plan = Plan::plain(loaded, vec![demo.listen], vec![demo.admin]);
     match Sidecar::start(plan).await {
         Err(message) => complain(&message),
         Ok(mut sidecar) => {
@@ -258,6 +198,7 @@ struct Sidecar {
     gateway: Arc<Gateway>,
     control: Arc<Control>,
     api: Vec<TcpListener>,
+    door: Option<Door>,
     stop: watch::Sender<Stop>,
     /// Long work that ends by itself when a stop is asked for.
     work: JoinSet<()>,
@@ -266,6 +207,8 @@ struct Sidecar {
     quiet: watch::Sender<bool>,
     access_log: Option<Arc<AccessLog>>,
     listen: listen::Settings,
+    /// How long it goes on after a signal before it drains.
+    linger: Option<Duration>,
     drain: Duration,
 }
 
@@ -289,11 +232,16 @@ impl Sidecar {
         let telemetry = Arc::new(Telemetry::new(access_log.clone()));
         let connections = Connections::default();
         let stats = StatsTable::new(time::now());
-        let (report, known) = watch::channel(config::watch::Status::of(&plan.loaded));
+        let begun = match plan.awaits.clone() {
+            Some(why) => config::watch::Status::awaiting(why),
+            None => config::watch::Status::of(&plan.loaded),
+        };
+        let (report, known) = watch::channel(begun);
         let settings = plan.loaded.snapshot.settings.clone();
         let gossip = settings.gossip.as_ref();
         let gossip = gossip.map(|gossip| Shared::new(gossip, plan.state_dir.as_deref()));
         let cluster = gossip.as_ref().map(|shared| &*shared.cluster);
+        let door = Door::of(&plan, known.clone());
         let live = live(plan.loaded.snapshot, cluster, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
         let gateway = Arc::new(Gateway::new(live, client.clone(), telemetry.clone()));
@@ -320,8 +268,8 @@ impl Sidecar {
         }
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
-        if let Some(file) = plan.file {
-            work.spawn(follow(file, plan.state_dir, control.clone(), report));
+        if let Some(files) = plan.files {
+            work.spawn(follow(files, plan.state_dir, control.clone(), report));
         }
         for listener in &api {
             if let Ok(address) = listener.local_addr() {
@@ -337,7 +285,21 @@ impl Sidecar {
             ..listen::Settings::default()
         };
         let drain = settings.drain_timeout;
-        Ok(Self { gateway, control, api, stop, work, plane, quiet, access_log, listen, drain })
+        let linger = plan.linger;
+        Ok(Self {
+            gateway,
+            control,
+            api,
+            door,
+            stop,
+            work,
+            plane,
+            quiet,
+            access_log,
+            listen,
+            linger,
+            drain,
+        })
     }
 
     /// Serves until a signal, then drains. A second signal ends at once.
@@ -354,16 +316,31 @@ impl Sidecar {
             let stop = wait(log_stop);
             writer.spawn(log.run(Box::new(std::io::stdout()), stop));
         }
-        let gateway = self.gateway.clone();
-        let answer = move |request| gateway.clone().serve(request);
-        let served = listen::run(self.api, self.listen, answer, self.stop.subscribe(), self.drain);
+        let quit = self.door.as_ref().and_then(Door::knocked);
+        let served = serve_api(
+            self.gateway.clone(),
+            self.door,
+            self.api,
+            self.listen,
+            self.stop.subscribe(),
+            self.drain,
+        );
         let mut served = std::pin::pin!(served);
         tokio::select! {
             _ = &mut served => return complain("the listener ended by itself"),
             () = signals.next() => {}
+            () = door::quit(quit) => info!("asked to end"),
+        }
+        self.control.draining.store(true, Ordering::Relaxed);
+        if let Some(most) = self.linger {
+            info!(seconds = most.as_secs(), "stopping: going on until nothing is asked");
+            tokio::select! {
+                _ = &mut served => return complain("the listener ended by itself"),
+                () = signals.next() => {}
+                () = door::linger(&self.gateway, most) => {}
+            }
         }
         info!(seconds = self.drain.as_secs(), "stopping: requests that run may finish");
-        self.control.draining.store(true, Ordering::Relaxed);
         let _ = self.stop.send(Stop::Drain);
         // Others are told at once: what runs here still ends, and nothing new begins.
         let _ = self.quiet.send(true);
@@ -388,6 +365,27 @@ impl Sidecar {
         self.work.shutdown().await;
         info!("stopped");
         code
+    }
+}
+
+/// Serves the LLM API. Where nothing stands before it, nothing is asked on the way.
+async fn serve_api(
+    gateway: Arc<Gateway>,
+    door: Option<Door>,
+    api: Vec<TcpListener>,
+    settings: listen::Settings,
+    stop: watch::Receiver<Stop>,
+    drain: Duration,
+) -> usize {
+    match door {
+        None => {
+            let answer = move |request| gateway.clone().serve(request);
+            listen::run(api, settings, answer, stop, drain).await
+        }
+        Some(door) => {
+            let answer = move |request| door.clone().answer(gateway.clone(), request);
+            Box::pin(listen::run(api, settings, answer, stop, drain)).await
+        }
     }
 }
 
@@ -420,6 +418,18 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
     for &address in addresses {
         match listen::bind(address).await {
             Ok(listener) => bound.push(listener),
+            // A machine without IPv6 has all its addresses in the other family.
+            Err(error)
+                if address.is_ipv6()
+                    && address.ip().is_unspecified()
+                    && error.kind() != std::io::ErrorKind::AddrInUse =>
+            {
+                let instead = SocketAddr::from(([0, 0, 0, 0], address.port()));
+                let listener = listen::bind(instead).await;
+                bound.push(
+                    listener.map_err(|error| format!("cannot listen on {instead}: {error}"))?,
+                );
+            }
             Err(error) => {
                 let spare = address.is_ipv6() && address.ip().is_loopback();
                 if !spare || error.kind() == std::io::ErrorKind::AddrInUse {
@@ -485,14 +495,14 @@ fn live(
 
 /// Takes up changes of the file while the sidecar runs.
 async fn follow(
-    file: PathBuf,
+    files: Files,
     state_dir: Option<PathBuf>,
     control: Arc<Control>,
     status: watch::Sender<config::watch::Status>,
 ) {
     let load: config::watch::Load =
-        Arc::new(|path| config::load(path, &config::process_environment));
-    let watch = config::watch::Watch { state_dir, ..config::watch::Watch::new(file, load) };
+        Arc::new(|files| config::load(files, &plan::environment(files)));
+    let watch = config::watch::Watch { state_dir, ..config::watch::Watch::new(files, load) };
     config::watch::run(watch, status, |loaded| {
         for problem in &loaded.warnings {
             warn_of(problem);
@@ -540,7 +550,11 @@ impl Probe for Control {
         let status = self.status.borrow();
         let draining = self.draining.load(Ordering::Relaxed);
         admin::Status {
-            state: if draining { State::Draining } else { State::Ready },
+            state: match (draining, status.is_awaiting()) {
+                (true, _) => State::Draining,
+                (false, true) => State::Starting,
+                (false, false) => State::Ready,
+            },
             generation: status.loaded_generation,
             hash: status.loaded_hash.clone(),
             in_sync: status.in_sync,

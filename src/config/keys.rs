@@ -1,4 +1,10 @@
-//! A configuration out of nothing but provider keys in the environment.
+//! Keys of providers: a configuration out of nothing but them, and a folder that holds them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value, json};
 
@@ -37,9 +43,74 @@ fn document(
     Some(Map::from_iter([("model_list".to_owned(), Value::Array(models))]))
 }
 
+/// The value of a variable in a folder with one file per variable, as a Secret is mounted. A
+/// newline at its end was put there by an editor.
+pub fn from_folder(folder: &Path, name: &str) -> Option<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.starts_with('.') || !name.chars().all(is_name) {
+        return None;
+    }
+    let text = fs::read_to_string(folder.join(name)).ok()?;
+    Some(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// What tells one content of the folder from another, without a word of it: names, numbers, sizes, times
+/// and where links lead.
+pub(super) fn identity(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let mut identity = String::from("keys");
+    for path in paths {
+        let (Ok(facts), Ok(place)) = (fs::metadata(&path), path.canonicalize()) else { continue };
+        if !facts.is_file() {
+            continue;
+        }
+        let changed = facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let changed = changed.unwrap_or_default().as_nanos();
+        // The clock of a file system is coarse: two files of one moment differ in their number.
+        let (number, size) = (facts.ino(), facts.len());
+        // Writing to a string cannot fail.
+        let _ = write!(
+            identity,
+            "\0{}\0{}\0{number}\0{size}\0{changed}",
+            path.display(),
+            place.display()
+        );
+    }
+    identity
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_of_keys_is_read_by_name_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("keys");
+        fs::create_dir(&inner).unwrap();
+        fs::write(folder.path().join("outside"), "no").unwrap();
+        fs::write(inner.join("OPENAI_API_KEY"), "sk-1\n").unwrap();
+        fs::write(inner.join(".hidden"), "no").unwrap();
+        assert_eq!(from_folder(&inner, "OPENAI_API_KEY").as_deref(), Some("sk-1"));
+        for name in ["../outside", ".hidden", "OTHER", "", "."] {
+            assert_eq!(from_folder(&inner, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_content_is_told_apart_and_no_content_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = identity(folder.path());
+        assert_eq!(identity(&folder.path().join("none")), nothing);
+        fs::write(folder.path().join("KEY"), "sk-1").unwrap();
+        let one = identity(folder.path());
+        assert!(one != nothing && !one.contains("sk-1") && identity(folder.path()) == one);
+        fs::write(folder.path().join("fresh"), "sk-2").unwrap();
+        fs::rename(folder.path().join("fresh"), folder.path().join("KEY")).unwrap();
+        assert_ne!(identity(folder.path()), one);
+    }
 
     const VENDORS: &[(&str, &[&str])] =
         &[("openai", &["OPENAI_API_KEY"]), ("groq", &["GROQ_API_KEY", "GROQ_KEY"])];

@@ -655,6 +655,7 @@ pub(super) static PILLION: Section = Section(&[
     ("hedge", Acted),
     ("limits", Acted),
     ("listen", Acted),
+    ("locked", Acted),
     ("log", Acted),
     ("retries", Acted),
     ("routing", Acted),

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::raw;
-use super::source::Source;
+use super::source::{Files, Source};
 
 /// Where it is below the state directory.
 pub(super) fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("last-good.yaml")
 }
 
-/// Keeps the file at `path` with all it includes, if its hash is still the one that was loaded; a
+/// Keeps the file with all that is joined to it, if its hash is still the one that was loaded; a
 /// crash midway leaves the one before.
-pub(super) fn keep(path: &Path, state_dir: &Path, hash: &str) -> io::Result<()> {
-    let (source, problems) = Source::read(path);
+pub(super) fn keep(files: &Files, state_dir: &Path, hash: &str) -> io::Result<()> {
+    let (source, problems) = Source::read_all(files);
     if source.hash != hash || problems.iter().any(super::Problem::is_fatal) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it changed while it was kept"));
     }

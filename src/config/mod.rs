@@ -60,13 +60,16 @@ use crate::registry::{self, Price};
 use crate::routing::RouteTable;
 
 pub use gossip::Gossip;
-pub use keys::from_environment;
+pub use keys::{from_environment, from_folder};
 pub use problem::{Problem, Scope, Severity};
+pub use raw::NotYaml;
 pub use reference::process_environment;
 pub use settings::{Limits, Log, LogFormat, Settings};
 pub use snapshot::Snapshot;
 
 use check::Parts;
+pub use source::Files;
+
 use source::Source;
 
 /// A configuration that can be served, and what there is to say about it.
@@ -80,12 +83,12 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the file and all it includes.
+/// Reads the file, all it includes, and what is laid over it.
 ///
 /// Errs where the file as a whole is wrong, and where it names deployments and none of them can
 /// be used; the list then holds warnings too, and at least one error.
-pub fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
-    let (source, problems) = Source::read(path);
+pub fn load(files: &Files, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
+    let (source, problems) = Source::read_all(files);
     compile(&source, problems, environment)
 }
 
@@ -105,24 +108,53 @@ pub fn load_text(
 ///
 /// The first warning says so then, with [`Severity::Error`] so that it is logged loudly.
 pub fn load_or_last_good(
-    path: &Path,
+    files: &Files,
     state_dir: Option<&Path>,
     environment: Environment<'_>,
 ) -> Result<Loaded, Vec<Problem>> {
-    let problems = match load(path, environment) {
+    let problems = match load(files, environment) {
         Ok(loaded) => return Ok(loaded),
         Err(problems) => problems,
     };
     let Some(kept) = state_dir.map(last_good::file) else { return Err(problems) };
+    let kept = Files::from(kept);
     let Ok(mut loaded) = load(&kept, environment) else { return Err(problems) };
     let what = format!(
         "cannot be used: the last good configuration is served instead, from {}",
-        kept.display()
+        kept.path.display()
     );
-    let mut warnings = vec![Problem::of_file(path.display().to_string(), what)];
+    let mut warnings = vec![Problem::of_file(files.path.display().to_string(), what)];
     warnings.extend(problems);
     warnings.append(&mut loaded.warnings);
     Ok(Loaded { warnings, ..loaded })
+}
+
+/// Why nobody could serve a text, whatever the variables it names hold.
+pub fn fault_of(text: &str) -> Option<Problem> {
+    const NAME: &str = "config.yaml";
+    let root = match raw::read(text) {
+        Ok(serde_json::Value::Object(root)) => root,
+        Ok(_) => return Some(Problem::of_file(NAME, "expected a mapping")),
+        Err(error) => {
+            return Some(
+                Problem::of_file(NAME, format!("not YAML: {}", error.what)).at(error.place),
+            );
+        }
+    };
+    let source = Source::of(root, NAME);
+    // A variable may stand for a text or for a number; what both make impossible is wrong. Whether
+    // a deployment can be used depends on variables, and is for each sidecar to say.
+    let first = |value: &'static str| {
+        let environment = |_: &str| Some(value.to_owned());
+        let (_, found) = check::compile(&source, &environment, &provider::build);
+        found.into_iter().find(Problem::is_fatal)
+    };
+    first("1").and(first("x"))
+}
+
+/// Reads a YAML document that is no configuration of ours, as plain values.
+pub fn read_yaml(text: &str) -> Result<serde_json::Value, NotYaml> {
+    raw::read(text)
 }
 
 /// Every problem of the file, errors first, else in the order of the lines.
@@ -206,6 +238,10 @@ mod tests {
         let path = folder.path().join("config.yaml");
         std::fs::write(&path, text).unwrap();
         (folder, path)
+    }
+
+    fn load(path: &Path, environment: Environment<'_>) -> Result<Loaded, Vec<Problem>> {
+        super::load(&path.to_owned().into(), environment)
     }
 
     #[test]

@@ -12,11 +12,11 @@ use serde_json::{Map, Number, Value};
 
 /// Why a text is not YAML, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NotYaml {
+pub struct NotYaml {
     /// What the reader says, without the place.
-    pub(super) what: String,
+    pub what: String,
     /// Line and column, counted from 1; zeros where unknown.
-    pub(super) place: (usize, usize),
+    pub place: (usize, usize),
 }
 
 /// Reads one document.

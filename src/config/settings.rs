@@ -142,6 +142,8 @@ pub(super) fn read(
     let usual = Settings::default();
     let shutdown = pillion.get("shutdown");
     fields::check(&shutdown, &SHUTDOWN);
+    // It has done its work where files are joined; here it is only told when it is wrong.
+    let _ = pillion.get("locked").texts();
     Settings {
         listen: addresses(&pillion.get("listen")).unwrap_or(usual.listen),
         admin: addresses(&pillion.get("admin")).unwrap_or(usual.admin),

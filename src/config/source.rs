@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::locate::{Index, item};
-use super::problem::Problem;
-use super::raw;
+use super::problem::{Problem, Scope};
+use super::{keys, raw};
 
 /// A joined document.
 #[derive(Debug)]
@@ -48,14 +48,48 @@ struct Stretch {
     file: usize,
 }
 
+/// Where a configuration stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The file.
+    pub path: PathBuf,
+    /// Another one that is joined to it where it is there: what a namespace adds to the
+    /// configuration of all.
+    pub overlay: Option<PathBuf>,
+    /// A folder with one file per variable.
+    pub keys: Option<PathBuf>,
+}
+
+impl From<PathBuf> for Files {
+    fn from(path: PathBuf) -> Self {
+        Self { path, ..Self::default() }
+    }
+}
+
 impl Source {
+    /// Reads all files.
+    pub(super) fn read_all(files: &Files) -> (Self, Vec<Problem>) {
+        let mut reading = Reading::new(&files.path);
+        let (mut root, mut stretches) = reading.file(&files.path).unwrap_or_default();
+        if let Some(overlay) = files.overlay.as_deref().filter(|overlay| overlay.is_file())
+            && let Some((theirs, from)) = reading.file(overlay)
+        {
+            let number = reading.files.len() - 1;
+            let mut laying = Laying { reading: &mut reading, number, overlay };
+            let theirs = laying.unlocked(&root, theirs);
+            lay_over(&mut root, &mut stretches, theirs, from);
+        }
+        if let Some(keys) = &files.keys {
+            reading.hash.update(keys::identity(keys));
+        }
+        let hash = hex(&reading.hash.finalize());
+        (Self { root, files: reading.files, hash, stretches }, reading.problems)
+    }
+
     /// Reads `path` and what it includes. The problems are those of the files themselves: one
     /// that cannot be read, is no YAML or is no mapping.
     pub(super) fn read(path: &Path) -> (Self, Vec<Problem>) {
-        let mut reading = Reading::new(path);
-        let (root, stretches) = reading.file(path).unwrap_or_default();
-        let hash = hex(&reading.hash.finalize());
-        (Self { root, files: reading.files, hash, stretches }, reading.problems)
+        Self::read_all(&path.to_owned().into())
     }
 
     /// A document that no file holds.
@@ -240,6 +274,73 @@ fn join(
     }
 }
 
+/// Puts an overlay over what there is: lists are appended, of mappings each member replaces its
+/// own, so that a namespace that sets one number keeps the others.
+fn lay_over(
+    root: &mut Map<String, Value>,
+    stretches: &mut Stretches,
+    mut theirs: Map<String, Value>,
+    from: Stretches,
+) {
+    for (key, value) in &mut theirs {
+        if let (Some(Value::Object(below)), Value::Object(above)) = (root.get(key), value) {
+            let mut joined = below.clone();
+            joined.extend(std::mem::take(above));
+            *above = joined;
+        }
+    }
+    join(root, stretches, theirs, from);
+}
+
+/// The overlay, while it is read.
+struct Laying<'a> {
+    reading: &'a mut Reading,
+    number: usize,
+    overlay: &'a Path,
+}
+
+impl Laying<'_> {
+    /// The overlay without the fields that the central file keeps for itself, each of which is
+    /// told.
+    fn unlocked(
+        &mut self,
+        root: &Map<String, Value>,
+        mut theirs: Map<String, Value>,
+    ) -> Map<String, Value> {
+        let own = root.get("pillion").and_then(|pillion| pillion.get("locked"));
+        let own = own
+            .map_or(&[][..], |own| own.as_array().map_or(std::slice::from_ref(own), Vec::as_slice));
+        let own = own.iter().filter_map(Value::as_str);
+        for path in own.chain(ALWAYS_LOCKED) {
+            if !take(&mut theirs, path) {
+                continue;
+            }
+            let what = "the central configuration keeps this field for itself; it is left out here";
+            let mut problem = Problem::of_file(self.overlay.display().to_string(), what);
+            problem.scope = Scope::Field;
+            path.clone_into(&mut problem.path);
+            let index = self.reading.files.get(self.number).map(|file| &file.index);
+            let place = index.and_then(|index| index.find(path)).unwrap_or((0, 0));
+            self.reading.problems.push(problem.at(place));
+        }
+        theirs
+    }
+}
+
+/// Who may ask, and what is locked, is never for an overlay to say.
+const ALWAYS_LOCKED: [&str; 2] = ["general_settings.master_key", "pillion.locked"];
+
+/// Takes a field out; tells whether it was there.
+fn take(from: &mut Map<String, Value>, path: &str) -> bool {
+    match path.split_once('.') {
+        None => from.remove(path).is_some(),
+        Some((head, rest)) => match from.get_mut(head) {
+            Some(Value::Object(below)) => take(below, rest),
+            Some(_) | None => false,
+        },
+    }
+}
+
 /// What a value is, for messages.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
@@ -307,6 +408,67 @@ mod tests {
         let (file, place) = source.locate("router_settings.y");
         assert!(file.ends_with("b.yaml"), "{file}");
         assert_eq!(place, (5, 3));
+    }
+
+    fn laid(central: &str, overlay: &str) -> (Source, Vec<Problem>) {
+        let folder = files(&[("config.yaml", central), ("overlay.yaml", overlay)]);
+        let at = |name: &str| folder.path().join(name);
+        Source::read_all(&Files {
+            overlay: Some(at("overlay.yaml")),
+            ..Files::from(at("config.yaml"))
+        })
+    }
+
+    #[test]
+    fn an_overlay_adds_to_lists_and_replaces_single_fields() {
+        let (source, problems) = laid(
+            "model_list:\n  - model_name: a\nrouter_settings: {x: 1, y: 1}\n",
+            "model_list:\n  - model_name: b\nrouter_settings: {y: 2}\nlitellm_settings: {z: 3}\n",
+        );
+        assert_eq!(problems, []);
+        let want = serde_json::json!({
+            "model_list": [{"model_name": "a"}, {"model_name": "b"}],
+            "router_settings": {"x": 1, "y": 2},
+            "litellm_settings": {"z": 3},
+        });
+        assert_eq!(Value::Object(source.root.clone()), want);
+        let (file, place) = source.locate("model_list[1].model_name");
+        assert!(file.ends_with("overlay.yaml") && place == (2, 5), "{file} {place:?}");
+    }
+
+    #[test]
+    fn an_overlay_does_not_touch_what_is_locked() {
+        let (source, problems) = laid(
+            "pillion: {locked: [router_settings.budget, litellm_settings]}\nrouter_settings: {budget: 1}\n",
+            "router_settings:\n  budget: 2\n  more: 3\nlitellm_settings: {a: 1}\ngeneral_settings: {master_key: x}\npillion: {locked: []}\n",
+        );
+        let want = serde_json::json!({
+            "pillion": {"locked": ["router_settings.budget", "litellm_settings"]},
+            "router_settings": {"budget": 1, "more": 3},
+            "general_settings": {},
+        });
+        assert_eq!(Value::Object(source.root), want);
+        let told: Vec<_> = problems.iter().map(|it| (&*it.path, it.line, it.is_fatal())).collect();
+        let want = [
+            ("router_settings.budget", 2, false),
+            ("litellm_settings", 4, false),
+            ("general_settings.master_key", 5, false),
+            ("pillion.locked", 6, false),
+        ];
+        assert_eq!(told, want);
+    }
+
+    #[test]
+    fn an_overlay_that_is_not_there_is_nothing_and_one_that_is_broken_refuses() {
+        let folder = files(&[("config.yaml", "model_list: []\n")]);
+        let mut both = Files::from(folder.path().join("config.yaml"));
+        let (alone, _) = Source::read_all(&both);
+        both.overlay = Some(folder.path().join("overlay.yaml"));
+        let (source, problems) = Source::read_all(&both);
+        assert_eq!((source.hash, problems), (alone.hash.clone(), Vec::new()));
+        std::fs::write(folder.path().join("overlay.yaml"), "a: [").unwrap();
+        let (source, problems) = Source::read_all(&both);
+        assert!(problems.iter().any(Problem::is_fatal) && source.hash != alone.hash);
     }
 
     #[test]

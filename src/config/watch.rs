@@ -19,18 +19,18 @@ use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::source::Source;
+use super::source::{Files, Source};
 use super::{Loaded, Problem, last_good};
 use crate::lexicon::time::unix_now;
 
 /// Loads the file; in earnest, [`load`](super::load) with the environment of the process.
-pub type Load = Arc<dyn Fn(&Path) -> Result<Loaded, Vec<Problem>> + Send + Sync>;
+pub type Load = Arc<dyn Fn(&Files) -> Result<Loaded, Vec<Problem>> + Send + Sync>;
 
 /// What is watched, and how.
 #[derive(Clone)]
 pub struct Watch {
-    /// The file.
-    pub path: PathBuf,
+    /// The files.
+    pub files: Files,
     /// How it is loaded; called on a blocking thread.
     pub load: Load,
     /// Where the last good configuration is kept, if anywhere.
@@ -42,16 +42,16 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `path` with the default pace and keeps nothing.
-    pub fn new(path: impl Into<PathBuf>, load: Load) -> Self {
+    /// Watches the files with the default pace and keeps nothing.
+    pub fn new(files: impl Into<Files>, load: Load) -> Self {
         let (settle, poll) = (Duration::from_millis(300), Duration::from_secs(15));
-        Self { path: path.into(), load, state_dir: None, settle, poll }
+        Self { files: files.into(), load, state_dir: None, settle, poll }
     }
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Watch").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
@@ -77,6 +77,16 @@ pub struct Status {
 }
 
 impl Status {
+    /// The status of a sidecar that waits for a configuration which can be served.
+    pub fn awaiting(why: String) -> Self {
+        Self { last_error: Some(why), ..Self::default() }
+    }
+
+    /// Whether anything is served.
+    pub const fn is_awaiting(&self) -> bool {
+        self.loaded_generation == 0
+    }
+
     /// The status right after the first load.
     pub fn of(loaded: &Loaded) -> Self {
         Self {
@@ -126,15 +136,17 @@ struct Seen {
 }
 
 async fn look(watch: &Watch) -> Seen {
-    let path = watch.path.clone();
+    let files = watch.files.clone();
     let looked = spawn_blocking(move || {
-        let (source, _) = Source::read(&path);
+        let (source, _) = Source::read_all(&files);
         let folder = |path: &Path| match path.parent() {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             Some(_) | None => PathBuf::from("."),
         };
-        let folders = source.files.iter().map(|file| folder(&file.path)).collect();
-        Seen { hash: path.is_file().then_some(source.hash), folders }
+        let mut folders: BTreeSet<_> = source.files.iter().map(|file| folder(&file.path)).collect();
+        folders.extend(files.overlay.as_deref().map(folder));
+        folders.extend(files.keys);
+        Seen { hash: files.path.is_file().then_some(source.hash), folders }
     });
     looked.await.unwrap_or_else(|_| Seen { hash: None, folders: BTreeSet::new() })
 }
@@ -147,7 +159,7 @@ async fn consider(
     publish: &mut (impl FnMut(Loaded) + Send),
 ) -> Option<String> {
     let Some(hash) = seen.hash else {
-        refuse(status, None, format!("{} is not there", watch.path.display()));
+        refuse(status, None, format!("{} is not there", watch.files.path.display()));
         return None;
     };
     if status.borrow().loaded_hash == hash {
@@ -159,8 +171,8 @@ async fn consider(
         });
         return Some(hash);
     }
-    let (load, path) = (Arc::clone(&watch.load), watch.path.clone());
-    match spawn_blocking(move || load(&path)).await {
+    let (load, files) = (Arc::clone(&watch.load), watch.files.clone());
+    match spawn_blocking(move || load(&files)).await {
         Ok(Ok(loaded)) => Some(accept(watch, loaded, status, publish).await),
         Ok(Err(problems)) => {
             let first = problems.iter().find(|problem| problem.is_fatal()).or(problems.first());
@@ -208,8 +220,8 @@ fn refuse(status: &watch::Sender<Status>, disk_hash: Option<String>, why: String
 
 async fn keep(watch: &Watch, hash: &str) {
     let Some(folder) = watch.state_dir.clone() else { return };
-    let (path, hash) = (watch.path.clone(), hash.to_owned());
-    let kept = spawn_blocking(move || last_good::keep(&path, &folder, &hash)).await;
+    let (files, hash) = (watch.files.clone(), hash.to_owned());
+    let kept = spawn_blocking(move || last_good::keep(&files, &folder, &hash)).await;
     if let Ok(Err(error)) = kept {
         warn!(%error, "the last good configuration is not kept");
     }
@@ -254,7 +266,7 @@ mod tests {
     }
 
     fn load() -> Load {
-        Arc::new(|path| crate::config::load(path, &|_| None))
+        Arc::new(|files| crate::config::load(files, &|_| None))
     }
 
     /// Waits until the status is as wanted; bounded, and by its changes alone.
@@ -268,7 +280,7 @@ mod tests {
         watch: Watch,
         story: impl FnOnce(watch::Receiver<Status>) -> F,
     ) -> Vec<u64> {
-        let first = (watch.load)(&watch.path).unwrap();
+        let first = (watch.load)(&watch.files).unwrap();
         let (sender, receiver) = watch::channel(Status::of(&first));
         let mut published = Vec::new();
         tokio::select! {
@@ -373,6 +385,47 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_that_is_rotated_and_an_overlay_that_comes_are_taken_up_by_events_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["config", "overlay", "keys"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("config/config.yaml"), "general_settings: {master_key: os.environ/KEY}\n")
+            .unwrap();
+        fs::write(at("keys/KEY"), "sk-1").unwrap();
+        let keys = at("keys");
+        let load: Load = Arc::new(move |files| {
+            crate::config::load(files, &|name| crate::config::from_folder(&keys, name))
+        });
+        let files = Files {
+            path: at("config/config.yaml"),
+            overlay: Some(at("overlay/overlay.yaml")),
+            keys: Some(at("keys")),
+        };
+        let watch = Watch { files: files.clone(), load, ..by_events(PathBuf::new()) };
+        let swap = |text: &str, path: PathBuf| {
+            fs::write(at("fresh"), text).unwrap();
+            fs::rename(at("fresh"), path).unwrap();
+        };
+        let served = std::sync::Mutex::new(Vec::new());
+        let (sender, mut status) = watch::channel(Status::of(&(watch.load)(&files).unwrap()));
+        tokio::select! {
+            () = run(watch, sender, |loaded| {
+                served.lock().unwrap().push(loaded.snapshot.master_key.unwrap().reveal().to_owned());
+            }) => {}
+            () = async {
+                status.changed().await.unwrap();
+                swap("sk-2", at("keys/KEY"));
+                until(&mut status, |it| it.loaded_generation == 2).await;
+                swap(&retries(3), at("overlay/overlay.yaml"));
+                until(&mut status, |it| it.loaded_generation == 3).await;
+            } => {}
+        }
+        assert_eq!(*served.lock().unwrap(), ["sk-2", "sk-2"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_last_good_one_is_kept_without_secrets_and_served_when_the_file_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
@@ -380,7 +433,7 @@ mod tests {
         let text = "general_settings:\n  master_key: os.environ/THE_KEY\n";
         fs::write(&path, text).unwrap();
         let environment = |name: &str| (name == "THE_KEY").then(|| "sk-secret".to_owned());
-        let load: Load = Arc::new(move |path| crate::config::load(path, &environment));
+        let load: Load = Arc::new(move |files| crate::config::load(files, &environment));
         let mut watch = Watch { load, ..by_polling(path.clone()) };
         watch.state_dir = Some(state.clone());
         with_watcher(watch, async |mut status| {
@@ -393,6 +446,7 @@ mod tests {
         .await;
         let kept = fs::read_to_string(state.join("last-good.yaml")).unwrap();
         assert!(kept.contains("os.environ/THE_KEY") && !kept.contains("sk-secret"), "{kept}");
+        let path = Files::from(path);
         let served = crate::config::load_or_last_good(&path, Some(&state), &environment).unwrap();
         assert_eq!(served.snapshot.master_key.unwrap().reveal(), "sk-secret");
         assert!(served.warnings[0].is_error(), "{:?}", served.warnings);

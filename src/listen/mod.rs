@@ -2,6 +2,8 @@
 //!
 //! Takes the handler as an argument and knows nothing of what it does.
 
+pub mod secure;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -53,6 +54,7 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 pub struct Connector {
     via: Via,
     https: Arc<OnceLock<HttpsConnector<Via>>>,
+    only_authority: Option<Arc<Path>>,
 }
 
 impl fmt::Debug for Connector {
@@ -71,7 +73,11 @@ impl Connector {
         tcp.set_connect_timeout(Some(settings.connect_timeout));
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let proxies = settings.proxy_from_environment.then(Matcher::from_env).map(Arc::new);
-        Self { via: Via { tcp, proxies, connections }, https: Arc::default() }
+        Self {
+            via: Via { tcp, proxies, connections },
+            https: Arc::default(),
+            only_authority: settings.only_authority.as_deref().map(Arc::from),
+        }
     }
 
     /// What a forward proxy wants to see in a plain request that goes through it. A tunnel's
@@ -88,7 +94,7 @@ impl Connector {
             return Ok(made.clone());
         }
         let made = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::config()?)
+            .with_tls_config(tls::config(self.only_authority.as_deref())?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(self.via.clone());

@@ -11,6 +11,7 @@ mod tls;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ pub struct Settings {
     /// Whether `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` are followed; true by
     /// default.
     pub proxy_from_environment: bool,
+    /// A file with the only certificates that are trusted, in PEM; by default what the platform
+    /// trusts.
+    pub only_authority: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -47,6 +51,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(90),
             proxy_from_environment: true,
+            only_authority: None,
         }
     }
 }

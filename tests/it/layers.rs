@@ -13,9 +13,9 @@ const LONGEST: usize = 600;
 /// alone is not.
 const TABLES: [&str; 2] = ["config/known.rs", "provider/catalog.rs"];
 /// The modules that never wait, lock or open a socket.
-const PURE: [&str; 9] = [
-    "account", "admit", "endpoint", "lexicon", "protocol", "provider", "registry", "report",
-    "routing",
+const PURE: [&str; 11] = [
+    "account", "admit", "endpoint", "inject", "lexicon", "manifest", "protocol", "provider",
+    "registry", "report", "routing",
 ];
 
 const OPEN: &str = "<!-- layers -->\n";

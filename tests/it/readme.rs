@@ -25,6 +25,26 @@ fn the_readme_lists_every_provider() {
 }
 
 #[test]
+fn the_readme_lists_every_annotation() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(path).expect("there is a README.md");
+    let (open, close) = ("<!-- annotations -->\n", "<!-- /annotations -->");
+    let (before, rest) = readme.split_once(open).expect("it has a place for the annotations");
+    let (_, after) = rest.split_once(close).expect("that place has an end");
+    let mut rows = "| annotation | what it says |\n|---|---|\n".to_owned();
+    for (name, says) in pillion::inject::ANNOTATIONS {
+        // Writing to a string cannot fail.
+        let _ = writeln!(rows, "| `{}{name}` | {says} |", pillion::inject::PREFIX);
+    }
+    let fresh = format!("{before}{open}{rows}{close}{after}");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, fresh).expect("README.md can be written");
+    } else {
+        assert!(readme == fresh, "the README is out of date; run this test with UPDATE=1");
+    }
+}
+
+#[test]
 fn the_example_in_the_readme_is_without_fault() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = std::fs::read_to_string(path).expect("there is a README.md");

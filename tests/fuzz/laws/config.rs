@@ -9,7 +9,7 @@ pub fn config(bytes: &[u8]) {
     std::fs::write(&path, bytes).expect("a file can be written");
     let told = config::check(&path, &|_| None);
     assert_eq!(config::check(&path, &|_| None), told, "it is told the same twice");
-    let problems = match config::load(&path, &|_| None) {
+    let problems = match config::load(&path.clone().into(), &|_| None) {
         Ok(loaded) => {
             assert!(!told.iter().any(Problem::is_fatal), "{told:#?}");
             loaded.warnings

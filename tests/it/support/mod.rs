@@ -6,6 +6,7 @@
 #![cfg(test)]
 
 pub(crate) mod chat;
+pub(crate) mod cluster;
 pub(crate) mod config_map;
 pub(crate) mod forward;
 pub(crate) mod metrics;

@@ -22,6 +22,7 @@ pub(crate) struct Start {
     environment: Vec<(&'static str, String)>,
     arguments: Vec<String>,
     listen: Option<&'static str>,
+    admin: Option<&'static str>,
 }
 
 impl Start {
@@ -49,19 +50,24 @@ impl Start {
         self
     }
 
+    pub(crate) fn admin(mut self, address: &'static str) -> Self {
+        self.admin = Some(address);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn ready(self) -> Pillion {
-        let mut sidecar = self.spawn();
-        (sidecar.api, sidecar.admin) = until("the addresses in the log", async || {
-            sidecar.assert_runs();
-            Some((sidecar.address("serving the LLM API")?, sidecar.address("serving health")?))
-        })
-        .await;
+        let sidecar = self.started().await;
         until("readiness", async || {
             (sidecar.get("/health/ready").await.status() == 200).then_some(())
         })
         .await;
         sidecar
+    }
+
+    /// Starts it and waits until its ports are bound.
+    pub(crate) async fn started(self) -> Pillion {
+        self.spawn().bound("serving the LLM API").await
     }
 
     /// Starts it; waits for nothing.
@@ -72,25 +78,18 @@ impl Start {
             std::fs::write(&file, &self.config).unwrap();
             file
         });
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pillion"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillion"));
+        command
             .arg("serve")
             .arg("-c")
             .arg(&file)
-            .args(["--listen", self.listen.unwrap_or("127.0.0.1:0"), "--admin", "127.0.0.1:0"])
+            .args(["--listen", self.listen.unwrap_or("127.0.0.1:0")])
+            .args(["--admin", self.admin.unwrap_or("127.0.0.1:0")])
             .args(&self.arguments)
             // Only this environment: a key or a proxy of the developer's own must not matter.
             .env_clear()
-            .envs(self.environment)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (out, err) = (Lines::default(), Lines::default());
-        let readers =
-            vec![out.read(child.stdout.take().unwrap()), err.read(child.stderr.take().unwrap())];
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let (api, admin) = (unknown, unknown);
-        Pillion { api, admin, child: Mutex::new(child), out, err, readers, _home: home }
+            .envs(self.environment);
+        Pillion::launch(&mut command, home)
     }
 }
 
@@ -141,6 +140,28 @@ fn records(lines: &[String]) -> Vec<Value> {
 }
 
 impl Pillion {
+    /// Starts a command that logs as the sidecar does.
+    pub(crate) fn launch(command: &mut Command, home: tempfile::TempDir) -> Self {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        let (out, err) = (Lines::default(), Lines::default());
+        let readers =
+            vec![out.read(child.stdout.take().unwrap()), err.read(child.stderr.take().unwrap())];
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let (api, admin) = (unknown, unknown);
+        Self { api, admin, child: Mutex::new(child), out, err, readers, _home: home }
+    }
+
+    /// Waits until its ports are bound, of which the first is told by this message.
+    pub(crate) async fn bound(mut self, message: &str) -> Self {
+        (self.api, self.admin) = until("the addresses in the log", async || {
+            self.assert_runs();
+            Some((self.address(message)?, self.address("serving health")?))
+        })
+        .await;
+        self
+    }
+
     /// The address that a line of its log tells.
     fn address(&self, message: &str) -> Option<SocketAddr> {
         self.err.all().iter().find_map(|line| {

@@ -22,7 +22,8 @@
 //!
 //! Around it, what touches the world:
 //!
-//! * [`plane`] the socket and the timers, and what runs all of it;
+//! * [`plane`] the timers, and what runs all of it;
+//! * [`socket`] datagrams in and out;
 //! * [`discovery`] where others are, by addresses and the DNS;
 //! * [`key_file`] the shared keys;
 //! * [`state`] what is kept on disk.
@@ -43,6 +44,7 @@ pub mod push_sum;
 pub mod rumor;
 pub mod saved;
 pub mod seal;
+pub mod socket;
 pub mod state;
 pub mod wire;
 

@@ -7,15 +7,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::MissedTickBehavior;
@@ -24,6 +22,7 @@ use tracing::{error, info, warn};
 use super::discovery::Discovery;
 use super::key_file::{self, NoKeys};
 use super::seal::MTU;
+use super::socket::{Socket, towards};
 use super::state::Place;
 use super::{Card, Counts, Identity, Keys, MemberSeen, Node, Settings, Start};
 use crate::lexicon::time;
@@ -102,8 +101,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// the fleet of an owner of limits with a thousand sidecars needs half.
 const IN_ONE_GO: u32 = 32;
 const IN_ONE_ROUND: u32 = 1_000;
-/// What the kernel may keep while this thread is busy, in bytes.
-const BUFFER: usize = 1 << 20;
 /// How long the last datagrams may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
@@ -178,10 +175,10 @@ impl Plane {
         }
     }
 
-    async fn first_socket(&self) -> UdpSocket {
+    async fn first_socket(&self) -> Socket {
         let mut said = false;
         loop {
-            match bind(self.plan.listen) {
+            match Socket::bind(self.plan.listen) {
                 Ok(socket) => return socket,
                 Err(error) if !said => {
                     let address = self.plan.listen;
@@ -196,8 +193,8 @@ impl Plane {
 
     /// What the seeds stand for, and the address of one's own. Without one in the configuration it
     /// is the one from which a seed is reached.
-    async fn first_address(&self, socket: &UdpSocket) -> (Vec<SocketAddr>, SocketAddr) {
-        let bound = socket.local_addr().map_or(self.plan.listen, canonical);
+    async fn first_address(&self, socket: &Socket) -> (Vec<SocketAddr>, SocketAddr) {
+        let bound = socket.address().unwrap_or(self.plan.listen);
         let with_port = |address: SocketAddr| match address.port() {
             0 => SocketAddr::new(address.ip(), bound.port()),
             _ => address,
@@ -289,7 +286,7 @@ impl Plane {
 /// All that is needed to talk.
 struct Begun {
     node: Node,
-    socket: UdpSocket,
+    socket: Socket,
     me: Identity,
     keys: Keys,
     seeds: usize,
@@ -310,6 +307,8 @@ impl Talk<'_> {
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut round, mut keeping) = (0u32, Keeping::default());
+        // It says so at once; an error is met again where something is sent.
+        let _ = self.begun.socket.writable().await;
         loop {
             let now = time::now();
             self.begun.node.set_clock(time::unix_now(), now);
@@ -382,11 +381,11 @@ impl Talk<'_> {
         // One byte more than may come, so that what is longer is seen to be.
         let mut bytes = [0; MTU + 1];
         for _ in 0..IN_ONE_GO.min(self.allowance) {
-            match self.begun.socket.try_recv_from(&mut bytes) {
+            match self.begun.socket.receive(&mut bytes) {
                 Ok((length, from)) => {
                     self.allowance -= 1;
                     let datagram = bytes.get(..length).unwrap_or_default();
-                    self.begun.node.receive(canonical(from), datagram, time::now());
+                    self.begun.node.receive(from, datagram, time::now());
                 }
                 // Somebody's port is closed; who that is, a probe finds out.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -399,9 +398,7 @@ impl Talk<'_> {
     /// be on its way.
     fn flush(&mut self) {
         while let Some((to, datagram)) = self.begun.node.outgoing() {
-            let to = reachable(to, &self.begun.socket);
-            let sent = to.and_then(|to| self.begun.socket.try_send_to(&datagram, to));
-            self.unsent += u64::from(sent.is_err());
+            self.unsent += u64::from(self.begun.socket.send(&datagram, to).is_err());
         }
     }
 
@@ -505,55 +502,5 @@ async fn read(file: &Path) -> Result<Keys, NoKeys> {
 fn say_lost(lost: &[super::discovery::Lost]) {
     for lost in lost {
         warn!(seed = %lost.host, error = %lost.why, "a seed is not found; what was known of it stays");
-    }
-}
-
-/// A socket for both families where the address is any of IPv6, and the machine has them.
-fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any_v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-    bind_one(address).or_else(|error| match address.ip() {
-        IpAddr::V6(ip) if ip.is_unspecified() && error.kind() != io::ErrorKind::AddrInUse => {
-            bind_one(any_v4)
-        }
-        IpAddr::V4(_) | IpAddr::V6(_) => Err(error),
-    })
-}
-
-fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // As much of it as the system allows.
-    let _ = socket.set_recv_buffer_size(BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
-
-/// The address of one's own that leads to another. Nothing is sent.
-fn towards(seed: SocketAddr) -> io::Result<IpAddr> {
-    let any: SocketAddr = match seed {
-        SocketAddr::V4(_) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-        SocketAddr::V6(_) => SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), 0),
-    };
-    let socket = Socket::new(Domain::for_address(any), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.bind(&any.into())?;
-    socket.connect(&seed.into())?;
-    let own = socket.local_addr()?.as_socket();
-    own.map(|own| own.ip()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
-}
-
-/// An IPv4 address as one, also where an IPv6 socket has met it.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// The address as this socket has to say it.
-fn reachable(to: SocketAddr, socket: &UdpSocket) -> io::Result<SocketAddr> {
-    match (to.ip(), socket.local_addr()?.is_ipv6()) {
-        (IpAddr::V4(ip), true) => Ok(SocketAddr::new(ip.to_ipv6_mapped().into(), to.port())),
-        (IpAddr::V6(_), false) => Err(io::ErrorKind::NetworkUnreachable.into()),
-        (IpAddr::V4(_), false) | (IpAddr::V6(_), true) => Ok(to),
     }
 }

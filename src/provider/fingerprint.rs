@@ -4,6 +4,8 @@
 //! names agree, sidecars with another key or another cluster do not, and nobody can tell the key
 //! from it. It stays the same while the keys of gossip change.
 
+use core::net::IpAddr;
+
 use http::header::{AUTHORIZATION, HeaderValue};
 use ring::hmac;
 
@@ -58,7 +60,7 @@ impl Deployment {
 /// Whether the name means another machine in every pod.
 fn is_own(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let loops = bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let loops = bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     loops || bare.eq_ignore_ascii_case("localhost")
 }
 

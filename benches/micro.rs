@@ -217,6 +217,7 @@ fn lesson(bencher: Bencher<'_, '_>) {
         provider: "openai",
         budget_period: None,
         provider_budget_period: None,
+        tie: None,
     };
     let rows = table.rows([named].into_iter(), time::now());
     let row = rows.get(DeploymentIx(0)).expect("it was named");

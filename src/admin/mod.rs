@@ -21,6 +21,8 @@ pub trait Probe {
     fn metrics(&self) -> String;
     /// What would become of a request for a model, as JSON; `None` where there is no such model.
     fn explain(&self, asked: &Asked<'_>) -> Option<String>;
+    /// The sidecars that share what they see, as JSON.
+    fn fleet(&self) -> String;
     /// What hedging was worth, as JSON.
     fn report(&self) -> String;
 }
@@ -74,13 +76,19 @@ pub struct Status {
 }
 
 /// What can be asked: the path, another name for it, and what it says.
-const PAGES: [(&str, Option<&str>, Page, &str); 7] = [
+const PAGES: [(&str, Option<&str>, Page, &str); 8] = [
     ("/", None, Page::Index, "this list"),
     (
         "/explain",
         None,
         Page::Explain,
         "?model=NAME[&tags=A,B]: who would be asked, and why, as JSON",
+    ),
+    (
+        "/fleet",
+        None,
+        Page::Fleet,
+        "the sidecars that share what they see, and what they agree on, as JSON; `pillion fleet` prints it",
     ),
     ("/health/live", Some("/livez"), Page::Live, "200 while the process answers"),
     (
@@ -102,6 +110,7 @@ const PAGES: [(&str, Option<&str>, Page, &str); 7] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page {
     Explain,
+    Fleet,
     Index,
     Live,
     Metrics,
@@ -121,6 +130,7 @@ pub fn answer(method: &Method, target: &str, probe: &dyn Probe) -> Response<Full
     }
     let said = match page {
         Page::Explain => explain(query, probe),
+        Page::Fleet => Said::new(StatusCode::OK, JSON, format!("{}\n", probe.fleet())),
         Page::Index => Said::new(StatusCode::OK, TEXT, index()),
         Page::Live => Said::new(StatusCode::OK, JSON, "{\"state\":\"live\"}\n".to_owned()),
         Page::Metrics => Said::new(StatusCode::OK, PROMETHEUS, probe.metrics()),
@@ -266,6 +276,10 @@ mod tests {
             (model == "openai/a b").then(|| format!("{{\"model\":\"{model}\",\"tags\":{tags:?}}}"))
         }
 
+        fn fleet(&self) -> String {
+            "{\"gossip\":\"off\"}".to_owned()
+        }
+
         fn report(&self) -> String {
             "{\"report\":\"hedging\"}".to_owned()
         }
@@ -323,10 +337,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_report_is_json() {
-        let (status, headers, body) = ask(Method::GET, "/report", State::Draining).await;
-        assert_eq!((status, &*body), (200, "{\"report\":\"hedging\"}\n"));
-        assert_eq!(headers[header::CONTENT_TYPE], JSON);
+    async fn the_report_and_the_fleet_are_json() {
+        for (path, says) in
+            [("/report", "{\"report\":\"hedging\"}\n"), ("/fleet", "{\"gossip\":\"off\"}\n")]
+        {
+            let (status, headers, body) = ask(Method::GET, path, State::Draining).await;
+            assert_eq!((status, &*body), (200, says));
+            assert_eq!(headers[header::CONTENT_TYPE], JSON);
+        }
     }
 
     #[tokio::test]

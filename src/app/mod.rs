@@ -1,6 +1,9 @@
 //! Wires the parts together: start, reload, drain, stop. The one place where all of them are
 //! named, and where long work is spawned and joined.
 
+mod ask;
+mod fleet;
+mod gossip;
 mod report;
 
 use std::collections::HashMap;
@@ -36,6 +39,7 @@ use crate::telemetry::meters::Named;
 use crate::telemetry::{self, Scrape, Telemetry};
 use crate::upstream::{self, Client, Connections};
 use crate::{demo, exchange, listen, logs};
+use gossip::Shared;
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
@@ -43,6 +47,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => self::check(&check),
         Command::Demo(demo) => with_runtime(run_demo(demo)),
         Command::Explain(explain) => self::explain(&explain),
+        Command::Fleet(asked) => with_runtime(fleet::run(asked)),
         Command::Report(asked) => with_runtime(report::run(asked)),
         Command::Serve(serve) => with_runtime(run_serve(serve)),
     }
@@ -94,7 +99,7 @@ fn explain(explain: &cli::Explain) -> ExitCode {
         Err(problems) => return complain(&listed(&file.display().to_string(), &problems)),
     };
     let now = time::now();
-    let live = live(loaded.snapshot, &StatsTable::new(now), &Telemetry::new(None));
+    let live = live(loaded.snapshot, None, &StatsTable::new(now), &Telemetry::new(None));
     let Some(explained) = live.explain(&explain.model, &explain.tags, now) else {
         let names = live.routes.listed().join(", ");
         return complain(&format!(
@@ -256,6 +261,9 @@ struct Sidecar {
     stop: watch::Sender<Stop>,
     /// Long work that ends by itself when a stop is asked for.
     work: JoinSet<()>,
+    /// The gossip, and how it is told to end.
+    plane: JoinSet<()>,
+    quiet: watch::Sender<bool>,
     access_log: Option<Arc<AccessLog>>,
     listen: listen::Settings,
     drain: Duration,
@@ -268,6 +276,8 @@ struct Control {
     stats: StatsTable,
     connections: Connections,
     status: watch::Receiver<config::watch::Status>,
+    /// What is shared with other sidecars; `None` where nothing is.
+    gossip: Option<Shared>,
     draining: AtomicBool,
 }
 
@@ -281,7 +291,10 @@ impl Sidecar {
         let stats = StatsTable::new(time::now());
         let (report, known) = watch::channel(config::watch::Status::of(&plan.loaded));
         let settings = plan.loaded.snapshot.settings.clone();
-        let live = live(plan.loaded.snapshot, &stats, &telemetry);
+        let gossip = settings.gossip.as_ref();
+        let gossip = gossip.map(|gossip| Shared::new(gossip, plan.state_dir.as_deref()));
+        let cluster = gossip.as_ref().map(|shared| &*shared.cluster);
+        let live = live(plan.loaded.snapshot, cluster, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
         let gateway = Arc::new(Gateway::new(live, client.clone(), telemetry.clone()));
         let control = Arc::new(Control {
@@ -290,6 +303,7 @@ impl Sidecar {
             stats,
             connections,
             status: known,
+            gossip,
             draining: AtomicBool::new(false),
         });
         let (stop, _) = watch::channel(Stop::Not);
@@ -299,6 +313,11 @@ impl Sidecar {
         let learner = control.clone();
         work.spawn(async move { learner.stats.learn().await });
         work.spawn(client.prune());
+        let (quiet, silence) = watch::channel(false);
+        let mut plane = JoinSet::new();
+        if control.gossip.is_some() {
+            plane.spawn(gossip::keep_running(control.clone(), silence));
+        }
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
         work.spawn(serve_admin(admin, control.clone()));
         if let Some(file) = plan.file {
@@ -318,7 +337,7 @@ impl Sidecar {
             ..listen::Settings::default()
         };
         let drain = settings.drain_timeout;
-        Ok(Self { gateway, control, api, stop, work, access_log, listen, drain })
+        Ok(Self { gateway, control, api, stop, work, plane, quiet, access_log, listen, drain })
     }
 
     /// Serves until a signal, then drains. A second signal ends at once.
@@ -346,6 +365,8 @@ impl Sidecar {
         info!(seconds = self.drain.as_secs(), "stopping: requests that run may finish");
         self.control.draining.store(true, Ordering::Relaxed);
         let _ = self.stop.send(Stop::Drain);
+        // Others are told at once: what runs here still ends, and nothing new begins.
+        let _ = self.quiet.send(true);
         let (cut, code) = tokio::select! {
             cut = &mut served => (cut, ExitCode::SUCCESS),
             () = signals.next() => {
@@ -359,7 +380,10 @@ impl Sidecar {
             warn!(connections = cut, "connections were cut before their requests were over");
         }
         let _ = written.send(true);
-        let flushed = async { while writer.join_next().await.is_some() {} };
+        let flushed = async {
+            while writer.join_next().await.is_some() {}
+            while self.plane.join_next().await.is_some() {}
+        };
         let _ = tokio::time::timeout(LAST_LINES, flushed).await;
         self.work.shutdown().await;
         info!("stopped");
@@ -367,7 +391,7 @@ impl Sidecar {
     }
 }
 
-/// How long the access log may take to write its last lines.
+/// How long the access log may take to write its last lines, and the gossip to say goodbye.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 struct Signals {
@@ -412,8 +436,14 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
     }
 }
 
-/// A snapshot as requests see it, its rows beside it and its series made.
-fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
+/// A snapshot as requests see it, its rows beside it and its series made. `cluster` is that of the
+/// gossip, if there is any.
+fn live(
+    snapshot: Snapshot,
+    cluster: Option<&str>,
+    stats: &StatsTable,
+    telemetry: &Telemetry,
+) -> Live {
     let named: Vec<Named<'_>> = snapshot
         .deployments
         .iter()
@@ -430,6 +460,9 @@ fn live(snapshot: Snapshot, stats: &StatsTable, telemetry: &Telemetry) -> Live {
             provider: deployment.vendor.prefix,
             budget_period: member.and_then(|it| Some(it.budget?.period)),
             provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
+            tie: member.zip(cluster).and_then(|(it, cluster)| {
+                Some(gossip::tie(deployment.fingerprint(cluster)?, it, &snapshot.routes))
+            }),
         }
     });
     let rows = stats.rows(named, time::now());
@@ -464,7 +497,12 @@ async fn follow(
         for problem in &loaded.warnings {
             warn_of(problem);
         }
-        control.gateway.publish(live(loaded.snapshot, &control.stats, &control.telemetry));
+        control.gateway.publish(live(
+            loaded.snapshot,
+            control.gossip.as_ref().map(|shared| &*shared.cluster),
+            &control.stats,
+            &control.telemetry,
+        ));
     })
     .await;
 }
@@ -488,6 +526,10 @@ impl Probe for Control {
     fn explain(&self, asked: &Asked<'_>) -> Option<String> {
         let explained = self.gateway.live().explain(&asked.model, &asked.tags, time::now())?;
         Some(explained.to_string())
+    }
+
+    fn fleet(&self) -> String {
+        gossip::told(self, time::now()).to_string()
     }
 
     fn report(&self) -> String {
@@ -531,6 +573,10 @@ impl Probe for Control {
             connections_opened: self.connections.opened(),
             lessons_dropped: self.stats.lessons().dropped(),
             hedging: live.worth_of_hedging(),
+            gossip: self
+                .gossip
+                .as_ref()
+                .and_then(|shared| gossip::scraped(shared, &live.deployments, now)),
             config: telemetry::Config {
                 generation: status.loaded_generation,
                 in_sync: status.in_sync,

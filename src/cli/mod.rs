@@ -22,6 +22,7 @@ Examples:
   pillion check config.yaml         every problem of a LiteLLM configuration, with its line
   pillion explain -c config.yaml -m gpt-4o   who would be asked, and why
   pillion serve -c config.yaml      the sidecar
+  pillion fleet                     who shares with a sidecar that runs, and what they agree on
   pillion report --svg waits.svg    what hedging was worth, of a sidecar that runs
   OPENAI_API_KEY=… pillion serve    the sidecar for the providers whose keys are set
 
@@ -39,6 +40,9 @@ pub enum Command {
     /// Say who would be asked for a model, with which chance, and why the others would not
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Say which sidecars share what they see, and what they agree on
+    #[command(after_help = FLEET_EXAMPLES)]
+    Fleet(Fleet),
     /// Say what hedging saved, or would have, and what it cost; draw waits with and without it
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
@@ -70,6 +74,16 @@ learned, is said on its admin port: curl 'http://127.0.0.1:24081/explain?model=g
 Examples:
   pillion explain -c config.yaml --model gpt-4o
   pillion explain -c config.yaml --model gpt-4o --format json";
+
+const FLEET_EXAMPLES: &str = "\
+One sidecar tells of all, as it sees them: who is there, in which zone, with which version and which
+configuration, and what each believes: how many there are and how many deployments are in cooldown.
+A configuration that differs from its own is marked with an asterisk.
+
+Examples:
+  pillion fleet
+  pillion fleet --admin http://10.0.3.7:24081
+  pillion fleet --format json";
 
 const REPORT_EXAMPLES: &str = "\
 A sidecar tells it on its admin port, since its start, for each model group, with streams and whole
@@ -152,6 +166,17 @@ pub struct Explain {
     pub format: Format,
 }
 
+/// `pillion fleet`.
+#[derive(Debug, Clone, Args)]
+pub struct Fleet {
+    /// The admin address of a sidecar
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:24081")]
+    pub admin: String,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
 /// `pillion report`.
 #[derive(Debug, Clone, Args)]
 pub struct Report {
@@ -166,7 +191,7 @@ pub struct Report {
     pub format: Format,
 }
 
-/// How `check`, `explain` and `report` print.
+/// How `check`, `explain`, `fleet` and `report` print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// JSON; of `check` one object per file

@@ -81,7 +81,7 @@ fn document<D>(
         listed: 0,
         router: router::settings(&router, &litellm, &pillion),
         master_key: settings::master_key(&general, environment),
-        settings: settings::read(&pillion, &general),
+        settings: settings::read(&pillion, &general, environment),
     };
     settings::check_open(&parts.settings, parts.master_key.as_ref(), &pillion);
     let drop_params = litellm.get("drop_params").flag();

@@ -650,6 +650,7 @@ pub(super) static INFO: Section = Section(&[
 pub(super) static PILLION: Section = Section(&[
     ("admin", Acted),
     ("cooldown", Acted),
+    ("gossip", Acted),
     ("groups", Acted),
     ("hedge", Acted),
     ("limits", Acted),

@@ -29,6 +29,7 @@ mod cursor;
 mod entry;
 mod fallback;
 mod fields;
+pub mod gossip;
 mod hedge;
 mod identity;
 mod keys;
@@ -58,6 +59,7 @@ use crate::provider::{self, Deployment, Environment};
 use crate::registry::{self, Price};
 use crate::routing::RouteTable;
 
+pub use gossip::Gossip;
 pub use keys::from_environment;
 pub use problem::{Problem, Scope, Severity};
 pub use reference::process_environment;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::check::{Parts, compile};
+use super::gossip::Seed;
 use super::problem::{Problem, Scope, Severity};
 use super::source::Source;
 use crate::lexicon::{PicoUsd, Substitute};
@@ -23,6 +24,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "KEY" => Some("sk-1".to_owned()),
         "MODEL" => Some("openai/gpt-4o".to_owned()),
+        "PILLION_GOSSIP_ZONE" => Some("eu-1b".to_owned()),
         _ => None,
     }
 }
@@ -649,6 +651,52 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
     let open = pillion("listen: '0.0.0.0:24080'");
     told(&open, Severity::Warning, Scope::File, "pillion.listen", "open to other machines");
     clean(&format!("{open}\ngeneral_settings: {{master_key: k}}"));
+}
+
+#[test]
+fn gossip_needs_a_key_and_a_seed_and_no_more() {
+    let gossip = |more: &str| clean(&settings("pillion", more)).settings.gossip;
+    let least = gossip("gossip: {key_file: /k, seeds: a.b.svc}").unwrap();
+    assert_eq!(least.seeds, [Seed { host: "a.b.svc".into(), port: 24082 }]);
+    assert_eq!((least.listen.to_string(), least.advertise), ("[::]:24082".to_owned(), None));
+    assert_eq!((&*least.cluster, &*least.namespace), ("default", "default"));
+    assert_eq!((&*least.zone, least.interval), ("eu-1b", Duration::from_secs(1)));
+    let all = gossip(
+        "gossip: {listen: '10.0.0.1:7', advertise: '10.0.0.2', seeds: ['a:1', 10.0.0.3], key_file: /k, cluster: c, namespace: n, zone: ignored, interval: 500ms, discovery_interval: 20}",
+    )
+    .unwrap();
+    assert_eq!(all.listen, "10.0.0.1:7".parse().unwrap());
+    assert_eq!(all.advertise, Some("10.0.0.2:7".parse().unwrap()));
+    let ports: Vec<_> = all.seeds.iter().map(|seed| seed.port).collect();
+    assert_eq!(ports, [1, 7]);
+    assert_eq!((&*all.cluster, &*all.namespace, &*all.zone), ("c", "n", "eu-1b"));
+    assert_eq!(all.interval, Duration::from_millis(500));
+    assert_eq!(all.discovery_interval, Duration::from_secs(20));
+    let off = |more: &str, what: &str| {
+        let yaml = settings("pillion", &format!("gossip: {{{more}}}"));
+        told(&yaml, Severity::Warning, Scope::File, "pillion.gossip", what);
+    };
+    off("seeds: a", "there is no key");
+    off("zone: a", "there is no key");
+    off("key_file: /k", "there are no seeds");
+}
+
+#[test]
+fn what_is_wrong_with_gossip_is_said() {
+    let error = |more: &str, path: &str, what: &str| {
+        let usual = if more.contains("seeds") { "" } else { ", seeds: a" };
+        let yaml = settings("pillion", &format!("gossip: {{key_file: /k{usual}, {more}}}"));
+        let path = format!("pillion.gossip.{path}");
+        told(&yaml, Severity::Error, Scope::File, &path, what);
+    };
+    error("listen: here", "listen", "`here` is not an address");
+    error("advertise: 0.0.0.0", "advertise", "nobody can reach");
+    error("seeds: 'http://a'", "seeds", "is no seed");
+    error("interval: 1ms", "interval", "0.1 s to 60 s");
+    error("discovery_interval: 2h", "discovery_interval", "1 s to 3600 s");
+    error(&format!("cluster: {}", "c".repeat(64)), "cluster", "more than 63");
+    let slip = settings("pillion", "gossip: {key_file: /k, seeds: a, seed: b}");
+    told(&slip, Severity::Error, Scope::Field, "pillion.gossip.seed", "nobody knows");
 }
 
 #[test]

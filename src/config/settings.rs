@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::cursor::Cursor;
 use super::fields;
+use super::gossip::{self, Gossip};
 use super::known::Section;
 use super::known::Standing::Acted;
 use crate::lexicon::Secret;
@@ -27,6 +28,8 @@ pub struct Settings {
     /// `shutdown.drain_timeout`: how long requests may go on after a stop is asked for; 600 s by
     /// default, as long as LiteLLM lets one try take. The pod's grace period ends it earlier.
     pub drain_timeout: Duration,
+    /// `gossip`; `None`, the default, shares nothing.
+    pub gossip: Option<Gossip>,
     /// `limits`.
     pub limits: Limits,
     /// `log`.
@@ -40,6 +43,7 @@ impl Default for Settings {
             admin: loopback(24081),
             state_dir: None,
             drain_timeout: Duration::from_secs(600),
+            gossip: None,
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -130,7 +134,11 @@ static LIMITS: Section = Section(&[
 static LOG: Section = Section(&[("format", Acted), ("level", Acted)]);
 
 /// Reads `pillion`, and of `general_settings` what limits the sidecar.
-pub(super) fn read(pillion: &Cursor<'_>, general: &Cursor<'_>) -> Settings {
+pub(super) fn read(
+    pillion: &Cursor<'_>,
+    general: &Cursor<'_>,
+    environment: Environment<'_>,
+) -> Settings {
     let usual = Settings::default();
     let shutdown = pillion.get("shutdown");
     fields::check(&shutdown, &SHUTDOWN);
@@ -139,6 +147,7 @@ pub(super) fn read(pillion: &Cursor<'_>, general: &Cursor<'_>) -> Settings {
         admin: addresses(&pillion.get("admin")).unwrap_or(usual.admin),
         state_dir: pillion.get("state_dir").full_text().map(|path| PathBuf::from(&*path)),
         drain_timeout: shutdown.get("drain_timeout").duration().unwrap_or(usual.drain_timeout),
+        gossip: gossip::read(&pillion.get("gossip"), environment),
         limits: limits(&pillion.get("limits"), general),
         log: log(&pillion.get("log")),
     }

@@ -219,6 +219,9 @@ fn reject(
             Rejection::all_busy(group, waiting, &live.limits)
         }
         Verdict::NoCandidate(NoCandidate::AllLimited(exceeded)) => {
+            if let Some(row) = live.rows.get(exceeded.of) {
+                row.refused(time::now());
+            }
             Rejection::all_limited(group, &exceeded, live, time::now())
         }
         Verdict::NoCandidate(NoCandidate::AllCooling(until)) => {

@@ -1,6 +1,6 @@
 //! Sidecars tell each other what they see: no leader, no store, nothing else to operate.
 //!
-//! A machine without IO: [`Node`] is told what this sidecar has seen ([`Witness`]), which datagrams
+//! At its core a machine without IO: [`Node`] is told what this sidecar has seen ([`Witness`]), which datagrams
 //! came and how late it is; it says which datagrams go out and what all sidecars together know
 //! ([`FleetView`]). Time, entropy and the wall clock are arguments.
 //!
@@ -20,19 +20,32 @@
 //! * [`saved`] what outlives the process;
 //! * [`node`] joins them.
 //!
+//! Around it, what touches the world:
+//!
+//! * [`plane`] the timers, and what runs all of it;
+//! * [`socket`] datagrams in and out;
+//! * [`discovery`] where others are, by addresses and the DNS;
+//! * [`key_file`] the shared keys;
+//! * [`state`] what is kept on disk.
+//!
 //! [`Witness`]: crate::routing::fleet::Witness
 //! [`FleetView`]: crate::routing::fleet::FleetView
 
+pub mod discovery;
 pub mod fact;
 pub mod fleet;
 pub mod identity;
+pub mod key_file;
 pub mod limits;
 pub mod member;
 pub mod node;
+pub mod plane;
 pub mod push_sum;
 pub mod rumor;
 pub mod saved;
 pub mod seal;
+pub mod socket;
+pub mod state;
 pub mod wire;
 
 pub use fact::card::Card;

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod compatible;
 mod drops;
 pub mod fault;
+mod fingerprint;
 #[cfg(test)]
 mod fixture;
 mod prefill;

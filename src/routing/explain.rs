@@ -70,7 +70,7 @@ pub fn explain<'g>(
     }
     let forced = forced(table, group, &narrow, scene);
     let chances = chances(table, group, &left, &narrow, scene);
-    let scores = scores(group.strategy, &left, scene.view);
+    let scores = scores(group.strategy, &left, scene);
     let considered = group.members.iter().map(|member| {
         let at = left.iter().position(|other| is(other, member));
         let score = at.and_then(|at| scores.get(at)).copied();
@@ -110,9 +110,13 @@ fn forced<'g>(
 }
 
 /// None but of an adaptive choice.
-fn scores(strategy: Strategy, left: &Candidates<'_>, view: &impl View) -> adaptive::Scores {
+fn scores(
+    strategy: Strategy,
+    left: &Candidates<'_>,
+    scene: &Scene<'_, impl View>,
+) -> adaptive::Scores {
     match strategy {
-        Strategy::Adaptive => adaptive::score(&adaptive::candidates(left, view)),
+        Strategy::Adaptive => adaptive::score(&adaptive::candidates(left, scene.view, scene.now)),
         Strategy::Cost
         | Strategy::LeastBusy
         | Strategy::LowestLatency(_)
@@ -155,7 +159,7 @@ fn chances(
     };
     let is_adaptive = group.strategy == Strategy::Adaptive;
     if is_adaptive && !left.iter().any(is_back) {
-        let candidates = adaptive::candidates(left, scene.view);
+        let candidates = adaptive::candidates(left, scene.view, scene.now);
         return adaptive::chances(&candidates, scene.shape.length).to_vec();
     }
     // Evenly spread dice tell shares best. An adaptive choice throws several times, for which they

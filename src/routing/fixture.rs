@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::strategy::{Candidates, Scene, Shape, Strategy};
 use super::table::Member;
-use super::view::{Counted, Measure, Payer, Sample, Samples, Spent, Used, View, Vitals};
+use super::view::{Counted, Demand, Measure, Payer, Sample, Samples, Spent, Used, View, Vitals};
 use crate::lexicon::{DeploymentIx, time};
 
 /// The state of some deployments; of all others nothing is known.
@@ -17,6 +17,7 @@ pub(super) struct World {
     first_tokens: HashMap<u16, Samples>,
     per_token: HashMap<u16, Samples>,
     spent: HashMap<(u16, bool), Spent>,
+    demand: HashMap<u16, Demand>,
 }
 
 impl Default for World {
@@ -28,6 +29,7 @@ impl Default for World {
             first_tokens: HashMap::new(),
             per_token: HashMap::new(),
             spent: HashMap::new(),
+            demand: HashMap::new(),
         }
     }
 }
@@ -42,7 +44,12 @@ impl World {
     }
 
     pub(super) fn set_cooling(&mut self, of: u16, until: Instant) {
-        self.vitals.insert(of, Vitals { cooling_until: Some(until), ..Vitals::default() });
+        let (cooling_until, own_until) = (Some(until), Some(until));
+        self.vitals.insert(of, Vitals { cooling_until, own_until, ..Vitals::default() });
+    }
+
+    pub(super) fn set_demand(&mut self, of: u16, demand: Demand) {
+        self.demand.insert(of, demand);
     }
 
     pub(super) fn set_used(&mut self, of: u16, used: Used) {
@@ -96,6 +103,10 @@ pub(super) fn members(count: u16) -> Vec<Member> {
 impl View for World {
     fn vitals(&self, of: DeploymentIx) -> Vitals {
         self.vitals.get(&of.0).copied().unwrap_or_default()
+    }
+
+    fn demand(&self, of: DeploymentIx, _now: Instant) -> Option<Demand> {
+        self.demand.get(&of.0).copied()
     }
 
     fn used(&self, of: DeploymentIx, _window: Duration, _now: Instant) -> Used {

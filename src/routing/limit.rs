@@ -3,12 +3,20 @@
 //! Minutes are any sixty seconds, per deployment, by the monotonic clock. The last request of a
 //! minute is used. A prompt that is longer than the whole limit is let through when nothing else
 //! was used: our estimate does not decide what the provider may.
+//!
+//! Where several sidecars share a limit, [`View::used`] holds what the others have used and are
+//! thought to have used since they told. With news of age d, and R asked for per minute, all of
+//! them together exceed a limit L by R·d/L at most, and by what the forecast is off in fact: a few
+//! per cent of what is asked in a second. Two parts in a hundred are kept free for that. Where much
+//! more is asked than there is, each request is let through by chance, in the share that there is
+//! room for: then nobody has to know exactly.
 
 use std::time::{Duration, Instant};
 
+use super::chance;
 use super::strategy::Scene;
 use super::table::Member;
-use super::view::{Counted, View};
+use super::view::{Counted, Demand, View};
 use crate::lexicon::DeploymentIx;
 
 /// What keeps a deployment from being asked.
@@ -36,6 +44,12 @@ pub struct Exceeded {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// Of a limit that several share, so much is used.
+const SHARED: f64 = 0.98;
+/// Who asks for more than so many times a limit is let through by chance.
+const HOT: f64 = 1.2;
+/// After so long a request that had no luck may try again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The rate limit that `member` would exceed with one more call, if any.
 pub(super) fn exceeded(member: &Member, scene: &Scene<'_, impl View>) -> Option<Exceeded> {
@@ -44,6 +58,11 @@ pub(super) fn exceeded(member: &Member, scene: &Scene<'_, impl View>) -> Option<
     }
     let (of, now) = (member.deployment, scene.now);
     let used = scene.view.used(of, MINUTE, now);
+    let demand = scene.view.demand(of, now);
+    if let Some(unlucky) = demand.and_then(|demand| paced(member, &demand, scene)) {
+        return Some(unlucky);
+    }
+    let whole = |limit: f64| whole(if demand.is_some() { (limit * SHARED).ceil() } else { limit });
     if let Some(most) = member.rpm.map(whole)
         && used.requests >= most
     {
@@ -68,6 +87,24 @@ pub(super) fn exceeded(member: &Member, scene: &Scene<'_, impl View>) -> Option<
     Some(Exceeded { limit: Limit::Tokens, of, until })
 }
 
+/// The limit that a call has no luck with, where the fleet asks for much more than there is.
+fn paced(member: &Member, demand: &Demand, scene: &Scene<'_, impl View>) -> Option<Exceeded> {
+    let asked = [
+        (Limit::Requests, member.rpm, demand.requests_per_second),
+        (Limit::Tokens, member.tpm, demand.tokens_per_second),
+    ];
+    let of = member.deployment;
+    let luck = chance::unit(chance::salted(scene.entropy, LUCK | u64::from(of.0)));
+    asked.into_iter().find_map(|(limit, most, asked)| {
+        let there_is = most? * SHARED / MINUTE.as_secs_f64();
+        let unlucky = asked > HOT * there_is && luck >= there_is / asked;
+        unlucky.then(|| Exceeded { limit, of, until: scene.now + AGAIN })
+    })
+}
+
+/// Tells these dice from those that others throw for the same deployment.
+const LUCK: u64 = 1 << 32;
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
 fn whole(limit: f64) -> u64 {
     limit as u64
@@ -90,6 +127,24 @@ mod tests {
         let got = exceeded(&member, &scene);
         assert_eq!(got.map(|exceeded| exceeded.limit), want);
         assert!(got.is_none_or(|exceeded| exceeded.until > world.now));
+    }
+
+    #[test]
+    fn of_a_shared_limit_a_little_is_kept_free() {
+        let left = |rpm: f64, used: u64, asked: f64| {
+            let mut world = World::default();
+            world.set_used(3, Used { requests: used, tokens: 0 });
+            world.set_demand(3, Demand { requests_per_second: asked, tokens_per_second: 0.0 });
+            let member = Member { rpm: Some(rpm), ..Member::new(DeploymentIx(3)) };
+            let passes = |step: u64| exceeded(&member, &world.scene(step << 54)).is_none();
+            (0..1_000).filter(|step| passes(*step)).count()
+        };
+        assert_eq!((left(600.0, 587, 10.0), left(600.0, 588, 10.0)), (1_000, 0));
+        assert_eq!((left(10.0, 9, 0.1), left(10.0, 10, 0.1)), (1_000, 0), "less than one is none");
+        // Of five times as much as there is a fifth is let through, while there is room.
+        let some = left(600.0, 0, 49.0);
+        assert!((170..=230).contains(&some), "{some}");
+        assert_eq!(left(600.0, 600, 49.0), 0);
     }
 
     #[test]

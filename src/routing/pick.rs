@@ -222,7 +222,12 @@ fn alone<'g>(
     scene: &Scene<'_, impl View>,
 ) -> Result<&'g Member, NoCandidate> {
     let vitals = scene.view.vitals(member.deployment);
-    match vitals.cooling_until {
+    // By LiteLLM's rule a call is refused, which others shall not bring about.
+    let until = match group.cooldown {
+        Rule::LiteLlm => vitals.own_until,
+        Rule::None | Rule::Pillion => vitals.cooling_until,
+    };
+    match until {
         Some(until) if until > scene.now && group.cools() => {
             return Err(NoCandidate::AllCooling(until));
         }
@@ -242,19 +247,33 @@ fn within(member: &Member, exceeded: Option<Exceeded>) -> Result<&Member, NoCand
 }
 
 /// Those who may be asked, and those whom their cooldown, or the probes that run there, keep away.
+///
+/// By `LiteLLM`'s rule a group may be without anybody, but not because of what others say: where
+/// nobody would be left, only what was seen here counts. By Pillion's there is always somebody.
 fn by_cooldown<'g>(
     group: &'g Group,
     settings: &Settings,
     scene: &Scene<'_, impl View>,
 ) -> (Candidates<'g>, Candidates<'g>) {
-    group.members.iter().partition(|member| {
-        let vitals = scene.view.vitals(member.deployment);
-        match group.state(&vitals, scene.now) {
-            CooldownState::Closed => true,
-            CooldownState::HalfOpen => vitals.probes < Some(settings.breaker.probes_at_once),
-            CooldownState::Open => false,
-        }
-    })
+    let (warm, cooling): (Candidates<'_>, Candidates<'_>) =
+        group.members.iter().partition(|member| {
+            let vitals = scene.view.vitals(member.deployment);
+            match group.state(&vitals, scene.now) {
+                CooldownState::Closed => true,
+                CooldownState::HalfOpen => {
+                    let most = settings.breaker.probes_at_once;
+                    !vitals.is_probed_elsewhere(scene.now) && vitals.probes < Some(most)
+                }
+                CooldownState::Open => false,
+            }
+        });
+    if !warm.is_empty() || group.cooldown != Rule::LiteLlm {
+        return (warm, cooling);
+    }
+    let by_hearsay = |member: &&Member| {
+        !scene.view.vitals(member.deployment).is_cooling_by_own_evidence(scene.now)
+    };
+    cooling.into_iter().partition(by_hearsay)
 }
 
 fn all_cooling(cooling: &Candidates<'_>, scene: &Scene<'_, impl View>) -> NoCandidate {
@@ -443,9 +462,9 @@ mod tests {
     #[test]
     fn cooldown_of_all_says_when_the_first_is_back() {
         let now = time::now();
-        let until = |seconds| Vitals {
-            cooling_until: Some(now + Duration::from_secs(seconds)),
-            ..Vitals::default()
+        let until = |seconds| {
+            let until = Some(now + Duration::from_secs(seconds));
+            Vitals { cooling_until: until, own_until: until, ..Vitals::default() }
         };
         let view = Fixed(vec![until(9), until(5), until(7)]);
         let first = now + Duration::from_secs(5);
@@ -486,6 +505,40 @@ mod tests {
         check_states(&[open(9)], &narrow(), Ok(&[0]));
         let only = Narrow { only: Some(DeploymentIx(1)), ..narrow() };
         check_states(&[well, open(9)], &only, Ok(&[1]));
+    }
+
+    #[test]
+    fn a_probe_that_is_another_sidecars_is_not_made_here() {
+        let (well, now) = (Vitals::default(), time::now());
+        let until = |seconds| Some(now + Duration::from_secs(seconds));
+        let elsewhere = Vitals { probed_elsewhere_until: until(60), ..half_open(0) };
+        check_states(&[well, elsewhere], &narrow(), Ok(&[0]));
+        let silent = Vitals { probed_elsewhere_until: Some(now), ..half_open(0) };
+        check_states(&[well, silent], &narrow(), Ok(&[0, 1]));
+        check_states(&[elsewhere], &narrow(), Ok(&[0]));
+    }
+
+    #[test]
+    fn by_litellms_rule_others_do_not_leave_a_group_without_anybody() {
+        let rule = Settings { cooldown: Some(Rule::LiteLlm), ..Settings::default() };
+        let check = |own: &[bool], want: Result<&[u16], ()>| {
+            let table = members_with(u16::try_from(own.len()).unwrap(), |_, _| (), rule.clone());
+            let until = Some(time::now() + Duration::from_secs(60));
+            let told = |own: &bool| Vitals {
+                cooling_until: until,
+                own_until: until.filter(|_| *own),
+                ..Vitals::default()
+            };
+            let view = Fixed(own.iter().map(told).collect());
+            let picked = |step: u64| run(&table, &narrow(), &view, step << 58).map_err(drop);
+            let got: Result<BTreeSet<u16>, _> = (0..64).map(picked).collect();
+            assert_eq!(got, want.map(|picked| picked.iter().copied().collect()), "{own:?}");
+        };
+        check(&[false], Ok(&[0]));
+        check(&[true], Err(()));
+        check(&[true, false], Ok(&[1]));
+        check(&[false, false], Ok(&[0, 1]));
+        check(&[true, true], Err(()));
     }
 
     #[test]
@@ -700,6 +753,7 @@ mod tests {
         fn by_pillions_rule_a_group_always_has_somebody(
             states in prop::collection::vec((0u64..4, prop::option::of(0u32..3), prop::option::of(0u64..30)), 1..6),
             orders in prop::collection::vec(prop::option::of(0i64..3), 6),
+            elsewhere in any::<bool>(),
             entropy in any::<u64>(),
         ) {
             let now = time::now();
@@ -708,6 +762,8 @@ mod tests {
                 cooling_until: (*pause > 0).then(|| now + Duration::from_secs(60 * (pause - 1))),
                 probes: *probes,
                 warm_since: age.and_then(|age| now.checked_sub(Duration::from_secs(age))),
+                probed_elsewhere_until: elsewhere.then(|| now + Duration::from_secs(9)),
+                own_until: None,
             });
             let view = Fixed(vitals.collect());
             let count = u16::try_from(states.len()).unwrap();
@@ -733,7 +789,10 @@ mod tests {
             let table = members_with(count, weigh, litellms());
             let later = time::now() + Duration::from_secs(60);
             let vitals =
-                |cold: &bool| Vitals { cooling_until: cold.then_some(later), ..Vitals::default() };
+                |cold: &bool| {
+                    let until = cold.then_some(later);
+                    Vitals { cooling_until: until, own_until: until, ..Vitals::default() }
+                };
             let view = Fixed(cooling.iter().map(vitals).collect());
             let excluded: Vec<_> = excluded.into_iter().map(DeploymentIx).collect();
             let narrow = Narrow { excluded: &excluded, ..narrow() };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use super::latency::Forecast;
+use super::strategy::adaptive::FleetLoad;
 use crate::lexicon::{DeploymentIx, PicoUsd, Tokens};
 
 /// The state of one deployment.
@@ -20,12 +21,27 @@ pub struct Vitals {
     /// When it came back after its last pause, where it has to be warmed up. Picks see to that:
     /// no strategy has to.
     pub warm_since: Option<Instant>,
+    /// Until when it would get no traffic if this sidecar knew of no other: at most
+    /// `cooling_until`.
+    pub own_until: Option<Instant>,
+    /// Until when its probes are left to another sidecar.
+    pub probed_elsewhere_until: Option<Instant>,
 }
 
 impl Vitals {
     /// Whether it is in cooldown at `now`.
     pub fn is_cooling(&self, now: Instant) -> bool {
         self.cooling_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether what this sidecar has seen itself keeps it in cooldown at `now`.
+    pub fn is_cooling_by_own_evidence(&self, now: Instant) -> bool {
+        self.own_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether its probes are left to another sidecar at `now`.
+    pub fn is_probed_elsewhere(&self, now: Instant) -> bool {
+        self.probed_elsewhere_until.is_some_and(|until| until > now)
     }
 
     /// Whether its pause is over and probes have to show that it is well.
@@ -160,6 +176,15 @@ pub struct Used {
     pub tokens: Tokens,
 }
 
+/// What the fleet asks of a deployment, refused requests too.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Demand {
+    /// Requests.
+    pub requests_per_second: f64,
+    /// Tokens.
+    pub tokens_per_second: f64,
+}
+
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
@@ -208,7 +233,18 @@ pub trait View {
         None
     }
 
-    /// What was used in the last `window`, a minute at most.
+    /// What the fleet has running there; `None` where there is none, or nobody to tell.
+    fn fleet_load(&self, _of: DeploymentIx, _now: Instant) -> Option<FleetLoad> {
+        None
+    }
+
+    /// What the fleet asks of it, where others use the same limits.
+    fn demand(&self, _of: DeploymentIx, _now: Instant) -> Option<Demand> {
+        None
+    }
+
+    /// What was used in the last `window`, a minute at most, by all that are known to use the same
+    /// limits.
     fn used(&self, _of: DeploymentIx, _window: Duration, _now: Instant) -> Used {
         Used::default()
     }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 
 use crate::routing::cooldown::Breaker;
 use crate::routing::cooldown::breaker::{Settings, Ticket};
+use crate::routing::fleet::Cooldown;
 
 /// A breaker that many threads read and few change.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(super) struct Circuit {
     breaker: ArcSwap<Breaker>,
     /// Tries that were made though there was a reason to pass the deployment over.
     forced: AtomicU64,
+    /// How often probes of this sidecar have closed it.
+    recoveries: AtomicU64,
 }
 
 impl Circuit {
@@ -26,6 +29,17 @@ impl Circuit {
 
     pub(super) fn forced(&self) -> u64 {
         self.forced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Relaxed)
+    }
+
+    /// Takes in what the fleet has agreed on.
+    pub(super) fn advise(&self, by: &Cooldown, now: Instant) {
+        if self.read().advised(by, now).is_some() {
+            self.change(|breaker| Some((breaker.advised(by, now)?, ())));
+        }
     }
 
     /// Puts a state in the place of the one it was made of; `None` changes nothing. What is
@@ -77,10 +91,15 @@ impl Trial<'_> {
     /// Says whether that ended the cooldown.
     pub fn passed(&self, settings: &Settings, now: Instant) -> bool {
         let Some(ticket) = self.ticket else { return false };
-        self.circuit.change(|breaker| {
+        let (closed, proved) = self.circuit.change(|breaker| {
             let next = breaker.passed(settings, ticket, now);
-            Some((next, next.is_closed() && !breaker.is_closed()))
-        })
+            let closed = next.is_closed() && !breaker.is_closed();
+            Some((next, (closed, closed && breaker.probes().is_some())))
+        });
+        if proved {
+            self.circuit.recoveries.fetch_add(1, Ordering::Relaxed);
+        }
+        closed
     }
 
     /// Whether it was made while the breaker was not closed, and in which opening.

@@ -3,8 +3,9 @@
 //! One [`Model`] per deployment and kind of call; requests read only what was published. A round
 //! is a function of the lessons, the rows and the moment. Models survive a reload as rows do, and
 //! go when nobody holds their row any more. What a deployment has not shown itself is borrowed
-//! from the others of its group.
+//! from what the fleet knows of it, and from the others of its group.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::lesson::{Lesson, What};
 use super::taught::{Pace, Taught};
 use super::{Row, StatsTable};
 use crate::lexicon::time;
+use crate::routing::fleet::{FleetView, Known};
 use crate::routing::latency::{Forecast, Model, Prior, REFERENCE_TOKENS, Sample};
 use crate::routing::{Kind, Outlook};
 
@@ -41,7 +43,8 @@ impl StatsTable {
         loop {
             ticks.tick().await;
             let lessons = self.lessons.waiting().filter(|lesson| !self.hedges.take(lesson));
-            learner.round(lessons, &self.all(), time::now());
+            let view = self.view.load();
+            learner.round(lessons, &self.all(), view.as_deref(), time::now());
         }
     }
 }
@@ -64,6 +67,8 @@ pub(super) struct Learner {
 struct Pupil {
     row: Weak<Row>,
     models: ByKind<Option<Box<Model>>>,
+    /// The same of all sidecars together, as they say.
+    fleet: ByKind<Option<Arc<Model>>>,
     /// What its provider said of its limits, and when.
     quota: Option<(Quota, Instant)>,
     /// Which kinds have news.
@@ -99,15 +104,17 @@ struct Common {
 
 impl Learner {
     /// Takes in lessons and publishes what they change, and what time does. `rows` are those in
-    /// force.
+    /// force, `view` what the fleet knows.
     pub(super) fn round(
         &mut self,
         lessons: impl Iterator<Item = Lesson>,
         rows: &[Arc<Row>],
+        view: Option<&FleetView>,
         now: Instant,
     ) {
         for row in rows {
-            self.pupil(row, now);
+            let known = view.and_then(|view| view.deployments.get(&row.fleet.tie()?.of));
+            self.pupil(row, now).hear(known, now);
         }
         for lesson in lessons {
             self.take(&lesson, now);
@@ -133,7 +140,7 @@ impl Learner {
     /// Compares the members of the groups that were not compared for a while.
     fn compare(&mut self, now: Instant) {
         let mut members: HashMap<Arc<Box<str>>, Vec<&Pupil>> = HashMap::new();
-        for pupil in self.pupils.values().filter(|pupil| pupil.models.iter().any(Option::is_some)) {
+        for pupil in self.pupils.values().filter(|pupil| pupil.knows()) {
             if let Some(row) = pupil.row.upgrade() {
                 members.entry(row.learning.group()).or_default().push(pupil);
             }
@@ -156,7 +163,7 @@ impl Learner {
             let Some(row) = pupil.row.upgrade() else { continue };
             let news = pupil.heard.contains(&true);
             let aged = now.saturating_duration_since(pupil.forecasts_at) >= FORECAST_HOLDS
-                && pupil.models.iter().any(Option::is_some);
+                && pupil.knows();
             let all = aged && stale > 0;
             let age = age(&row, now);
             let due = now.saturating_duration_since(pupil.outlook_at) >= OUTLOOK_HOLDS;
@@ -171,7 +178,7 @@ impl Learner {
             let priors = common.map_or(&self.usual, |it| &it.priors);
             let forecasts = pupil.forecasts(row.learning.forecasts(), all, priors, now);
             let outlook = Outlook { age, ..pupil.outlook(common, now) };
-            let paces = pupil.paces();
+            let paces = pupil.paces(now);
             row.learning.publish(Taught { forecasts, paces, outlook });
             pupil.heard = [false; Kind::COUNT];
             pupil.outlook_at = now;
@@ -184,10 +191,40 @@ impl Pupil {
         Self {
             row: Arc::downgrade(row),
             models: [const { None }; Kind::COUNT],
+            fleet: [const { None }; Kind::COUNT],
             quota: None,
             heard: [false; Kind::COUNT],
             outlook_at: now,
             forecasts_at: now,
+        }
+    }
+
+    /// Takes in what the fleet says.
+    fn hear(&mut self, known: Option<&Known>, now: Instant) {
+        let Some(known) = known else { return };
+        for ((own, told), heard) in self.fleet.iter_mut().zip(&known.models).zip(&mut self.heard) {
+            *heard |= own.is_none() && told.is_some();
+            own.clone_from(told);
+        }
+        let Some(quota) = &known.quota else { return };
+        let said = now.checked_sub(quota.age).unwrap_or(now);
+        if self.quota.is_none_or(|(_, own)| own < said) {
+            self.quota = Some((Quota { left: share(quota.left), tokens: quota.tokens }, said));
+        }
+    }
+
+    fn knows(&self) -> bool {
+        self.models.iter().any(Option::is_some) || self.fleet.iter().any(Option::is_some)
+    }
+
+    /// What is known of calls of one kind, seen here and told.
+    fn model(&self, at: usize, now: Instant) -> Option<Cow<'_, Model>> {
+        let own = self.models.get(at).and_then(Option::as_deref);
+        match (own, self.fleet.get(at).and_then(Option::as_deref)) {
+            (None, None) => None,
+            (None, Some(told)) => Some(Cow::Owned(Model::new(now).advised(told, now))),
+            (Some(own), None) => Some(Cow::Borrowed(own)),
+            (Some(own), Some(told)) => Some(Cow::Owned(own.advised(told, now))),
         }
     }
 
@@ -198,18 +235,13 @@ impl Pupil {
         };
         *heard = true;
         if let What::Quota { left, tokens } = lesson.what {
-            self.quota = Some((Quota { left: f32::from(left) / 1_000.0, tokens }, now));
+            self.quota = Some((Quota { left: share(left), tokens }, now));
+            lesson.row.fleet.quota(left, tokens, now);
             return;
         }
         let model = model.get_or_insert_with(|| Box::new(Model::new(now)));
-        match lesson.what {
-            What::Failed { retry_after } => model.fail(retry_after, now),
-            What::Primary { .. } | What::Quota { .. } => {}
-            What::Pace { tokens, took, pause } => model.learn_pace(tokens, took, pause, now),
-            What::Waited { length, waited, seen } => {
-                model.learn(&Sample { prompt_tokens: length, waited, seen }, prior, now);
-            }
-        }
+        teach(model, &lesson.what, prior, now);
+        lesson.row.fleet.learn(lesson.kind, now, |untold| teach(untold, &lesson.what, prior, now));
     }
 
     /// The forecasts of the kinds with news, or of all; the others as they were.
@@ -222,8 +254,8 @@ impl Pupil {
     ) -> ByKind<Option<Arc<Forecast>>> {
         for (at, place) in before.iter_mut().enumerate() {
             let heard = self.heard.get(at) == Some(&true);
-            if let (Some(Some(model)), Some(prior), true) =
-                (self.models.get(at), priors.get(at), all || heard)
+            if let (Some(prior), true) = (priors.get(at), all || heard)
+                && let Some(model) = self.model(at, now)
             {
                 *place = Some(Arc::new(model.forecast(prior, now)));
             }
@@ -231,9 +263,9 @@ impl Pupil {
         before
     }
 
-    fn paces(&self) -> ByKind<Pace> {
+    fn paces(&self, now: Instant) -> ByKind<Pace> {
         let of = |at: usize| {
-            let model = self.models.get(at)?.as_ref()?;
+            let model = self.model(at, now)?;
             Some(Pace { per_token: model.time_per_token(), pause: model.longest_pause() })
         };
         std::array::from_fn(|at| of(at).unwrap_or_default())
@@ -241,9 +273,10 @@ impl Pupil {
 
     fn outlook(&self, common: Option<&Common>, now: Instant) -> Outlook {
         let factor = |at: usize| common.and_then(|it| it.factors.get(at)).copied().unwrap_or(1.0);
-        let models = self.models.iter().enumerate();
-        let models = models.filter_map(|(at, it)| Some((&**it.as_ref()?, factor(at))));
-        let mut outlook = Model::joint_outlook(models, now);
+        let models = (0..Kind::COUNT).filter_map(|at| Some((self.model(at, now)?, factor(at))));
+        let models: Vec<_> = models.collect();
+        let each = models.iter().map(|(model, factor)| (&**model, *factor));
+        let mut outlook = Model::joint_outlook(each, now);
         if let Some((quota, told)) = self.quota {
             outlook.quota_left = quota.left_after(now.saturating_duration_since(told));
             outlook.capacity = quota.tokens.map(single);
@@ -261,10 +294,10 @@ impl Common {
         let mut priors = std::array::from_fn(|_| usual.clone());
         let mut waits: ByKind<Option<(f64, f64)>> = [None; Kind::COUNT];
         for (at, (prior, wait)) in priors.iter_mut().zip(&mut waits).enumerate() {
-            let mut models = members.iter().filter_map(|pupil| pupil.models.get(at)?.as_deref());
+            let mut models = members.iter().filter_map(|pupil| pupil.model(at, now));
             let Some(first) = models.next() else { continue };
-            let mut all = first.clone();
-            models.for_each(|model| all.merge(model, now));
+            let mut all = first.into_owned();
+            models.for_each(|model| all.merge(&model, now));
             let forecast = all.forecast(&usual, now);
             // Its line alone: residuals remember what was predicted while little was known.
             *wait = Some((forecast.samples(), forecast.line().at(REFERENCE_TOKENS)));
@@ -277,6 +310,23 @@ impl Common {
         };
         Self { as_of: now, priors, factors: waits.map(factor) }
     }
+}
+
+/// Teaches a model what a try has shown.
+fn teach(model: &mut Model, what: &What, prior: &Prior, now: Instant) {
+    match *what {
+        What::Failed { retry_after } => model.fail(retry_after, now),
+        What::Primary { .. } | What::Quota { .. } => {}
+        What::Pace { tokens, took, pause } => model.learn_pace(tokens, took, pause, now),
+        What::Waited { length, waited, seen } => {
+            model.learn(&Sample { prompt_tokens: length, waited, seen }, prior, now);
+        }
+    }
+}
+
+/// From thousandths, 1 at most.
+fn share(left: u16) -> f32 {
+    (f32::from(left) / 1_000.0).min(1.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a limit is a round number")]
@@ -298,9 +348,12 @@ fn age(row: &Row, now: Instant) -> Option<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lexicon::DeploymentIx;
+    use crate::lexicon::{DeploymentIx, Fingerprint};
     use crate::routing::View;
+    use crate::routing::cooldown::Rule;
+    use crate::routing::fleet::Limits;
     use crate::routing::latency::{Bounds, Seen};
+    use crate::stats::fleet::Tie;
     use crate::stats::{Named, Rows};
 
     const STREAM: Kind = Kind { stream: true, effort: crate::routing::Effort::Unset };
@@ -328,6 +381,7 @@ mod tests {
                 provider: "p",
                 budget_period: None,
                 provider_budget_period: None,
+                tie: Some(tie(id)),
             });
             self.table.rows(named, self.now)
         }
@@ -335,7 +389,9 @@ mod tests {
         /// What was told is learned, `after` so long.
         fn round(&mut self, after: Duration) {
             self.now += after;
-            self.learner.round(self.table.lessons.waiting(), &self.table.all(), self.now);
+            let view = self.table.view.load_full();
+            let lessons = self.table.lessons.waiting();
+            self.learner.round(lessons, &self.table.all(), view.as_deref(), self.now);
         }
     }
 
@@ -350,6 +406,15 @@ mod tests {
 
     fn expected(rows: &Rows, of: DeploymentIx, kind: Kind) -> f64 {
         rows.forecast(of, kind).unwrap().expected(1_000).as_secs_f64()
+    }
+
+    fn tie(id: &str) -> Tie {
+        let limits = Limits { requests: Some(100), tokens: None };
+        Tie { of: of(id), limits, rule: Rule::Pillion }
+    }
+
+    fn of(id: &str) -> Fingerprint {
+        Fingerprint([id.as_bytes()[0]; 8])
     }
 
     #[track_caller]
@@ -515,5 +580,73 @@ mod tests {
         assert_eq!(rows.outlook(FIRST).age, Some(10.0));
         school.round(Duration::from_secs(50));
         assert_eq!(rows.outlook(FIRST).age, None);
+    }
+
+    /// What the fleet says of `id`: so many answers of so many milliseconds.
+    fn told(id: &str, count: u32, millis: u64, now: Instant) -> FleetView {
+        let mut model = Model::new(now);
+        let waited = Duration::from_millis(millis);
+        let sample = Sample { prompt_tokens: 1_000, waited, seen: Seen::Answered };
+        (0..count).for_each(|_| model.learn(&sample, &Prior::default(), now));
+        let mut known = Known::default();
+        known.models[STREAM.at()] = Some(Arc::new(model));
+        FleetView { as_of: Some(now), members: 9, deployments: [(of(id), known)].into() }
+    }
+
+    #[test]
+    fn what_others_have_seen_is_known_before_the_first_try() {
+        let mut school = School::new();
+        let rows = school.rows(&["a", "b"]);
+        let now = school.now;
+        school.table.advise(told("b", 300, 3_000, now).into(), now);
+        school.round(ROUND);
+        check(expected(&rows, SECOND, STREAM), 3.0, 0.1);
+        check(rows.outlook(SECOND).latency, 3.0, 0.01);
+        assert_eq!(rows.forecast(FIRST, STREAM), None);
+        let forecast = rows.forecast(SECOND, STREAM).unwrap();
+        assert!(forecast.samples() >= 100.0, "enough for a hedge: {}", forecast.samples());
+    }
+
+    #[test]
+    fn what_was_taught_is_told_once_and_only_what_was_seen_here() {
+        let mut school = School::new();
+        let rows = school.rows(&["a", "b"]);
+        let now = school.now;
+        school.table.advise(told("b", 300, 3_000, now).into(), now);
+        wait(&rows, FIRST, STREAM, 20, 400);
+        school.round(ROUND);
+        let of_each = |school: &School| {
+            let mut all = school.table.witness(school.now);
+            all.sort_by_key(|one| one.of);
+            all
+        };
+        let first = of_each(&school);
+        assert_eq!(first.iter().map(|one| one.of).collect::<Vec<_>>(), [of("a"), of("b")]);
+        let [(kind, model)] = first[0].taught.as_slice() else { panic!("{first:?}") };
+        assert_eq!(*kind, STREAM);
+        check(model.outlook(school.now).samples, 20.0, 0.01);
+        assert!(first[1].taught.is_empty());
+        assert!(of_each(&school).iter().all(|one| one.taught.is_empty()));
+    }
+
+    #[test]
+    fn the_newest_word_of_a_provider_counts_whoever_heard_it() {
+        let mut school = School::new();
+        let rows = school.rows(&["a"]);
+        rows.get(FIRST).unwrap().tell(STREAM, What::Quota { left: 500, tokens: None });
+        school.round(ROUND);
+        let now = school.now;
+        for (age, want) in [(30, 0.5), (0, 0.05)] {
+            let mut view = told("a", 0, 1, now);
+            let age = Duration::from_secs(age);
+            let quota = crate::routing::fleet::Quota { left: 50, tokens: Some(9), age };
+            view.deployments.get_mut(&of("a")).unwrap().quota = Some(quota);
+            school.table.advise(view.into(), now);
+            // Each kind is published when its outlook is due.
+            school.round(Duration::from_millis(if age.is_zero() { 1_000 } else { 0 }));
+            let left = rows.outlook(FIRST).quota_left;
+            assert!((left - want).abs() < 0.03, "{left} is not {want}");
+        }
+        assert_eq!(school.table.witness(school.now)[0].quota.unwrap().left, 500);
     }
 }

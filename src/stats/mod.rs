@@ -2,8 +2,10 @@
 //!
 //! Rows are keyed by the deployment's id and live outside the snapshot, so that they survive a
 //! reload. Reading never writes and nothing here waits; the lines of those who do are kept here.
+//! What other sidecars have seen is advice: see [`fleet`].
 
 mod circuit;
+pub mod fleet;
 pub mod hedges;
 mod learner;
 pub mod lesson;
@@ -19,17 +21,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
 use crate::routing::cooldown::breaker::{self, Ticket};
 use crate::routing::cooldown::{Breaker, Evidence, Rule, judge};
+use crate::routing::fleet::{FleetView, Why};
 use crate::routing::latency::Forecast;
+use crate::routing::strategy::adaptive::FleetLoad;
 use crate::routing::strategy::lowest_latency;
-use crate::routing::view::{Counted, Measure, Payer, Samples, Spent, Used};
+use crate::routing::view::{Counted, Demand, Measure, Payer, Samples, Spent, Used};
 use crate::routing::{Group, Kind, Member, Outlook, Settings, View, Vitals};
 use circuit::Circuit;
 pub use circuit::Trial;
+use fleet::{DEMAND_WINDOW, Fleet, Tie};
 pub use hedges::{Extra, GroupHedges, Hedges, Noted, Worth};
 use lesson::Lesson;
 pub use lesson::{Fate, Lessons, What};
@@ -46,6 +51,8 @@ pub struct StatsTable {
     known: Mutex<Known>,
     hedges: hedges::Known,
     lessons: Arc<Lessons>,
+    /// What the fleet knows, once there is one.
+    view: ArcSwapOption<FleetView>,
 }
 
 #[derive(Debug, Default)]
@@ -70,13 +77,16 @@ pub struct Named<'a> {
     pub budget_period: Option<Duration>,
     /// The same for its provider.
     pub provider_budget_period: Option<Duration>,
+    /// What ties it to other sidecars; `None` where nobody shall be told.
+    pub tie: Option<Tie>,
 }
 
 impl StatsTable {
     /// An empty table. Times are kept relative to `now`.
     pub fn new(now: Instant) -> Self {
         let (known, hedges) = (Mutex::default(), hedges::Known::default());
-        Self { epoch: now, known, hedges, lessons: Arc::default() }
+        let view = ArcSwapOption::empty();
+        Self { epoch: now, known, hedges, lessons: Arc::default(), view }
     }
 
     /// What tries tell, until it is learned from.
@@ -107,6 +117,7 @@ impl StatsTable {
                 });
             row.own.set_period(named.budget_period);
             row.learning.set_group(named.group);
+            row.fleet.set_tie(named.tie);
             let queue = queues.entry(named.group.into());
             let known = || known.queues.remove(named.group).unwrap_or_default();
             row.queue.store(queue.or_insert_with(known).clone());
@@ -159,12 +170,22 @@ impl View for Rows {
         self.get(of)?.learning.pace(kind).pause
     }
 
+    fn fleet_load(&self, of: DeploymentIx, now: Instant) -> Option<FleetLoad> {
+        self.get(of)?.fleet.load(now)
+    }
+
+    fn demand(&self, of: DeploymentIx, now: Instant) -> Option<Demand> {
+        let row = self.get(of)?;
+        let own = row.last_minute.used(DEMAND_WINDOW, row.time(now));
+        row.fleet.demand(own, now, row.time(now))
+    }
+
     fn used(&self, of: DeploymentIx, window: Duration, now: Instant) -> Used {
         self.get(of).map_or_else(Used::default, |row| row.used(window, now))
     }
 
     fn eases(&self, of: DeploymentIx, what: Counted, most: u64, now: Instant) -> Instant {
-        self.get(of).map_or(now, |row| row.epoch + row.last_minute.eases(what, most, row.time(now)))
+        self.get(of).map_or(now, |row| row.eases(what, most, now))
     }
 
     fn samples(&self, of: DeploymentIx, measure: Measure, most: usize, now: Instant) -> Samples {
@@ -240,6 +261,7 @@ pub struct Row {
     own: Purse,
     provider: Arc<Purse>,
     learning: Learning,
+    fleet: Fleet,
 }
 
 /// Fewer samples say nothing about what to expect.
@@ -263,6 +285,7 @@ impl Row {
             own: Purse::default(),
             provider,
             learning,
+            fleet: Fleet::default(),
         }
     }
 
@@ -280,15 +303,22 @@ impl Row {
 
     /// The numbers that routing may know.
     pub fn vitals(&self) -> Vitals {
-        let until = self.cooling_until.load(Ordering::Relaxed);
-        let until = (until > 0).then(|| self.epoch + Duration::from_micros(until));
+        let moment = |stored: &AtomicU64| {
+            let micros = stored.load(Ordering::Relaxed);
+            (micros > 0).then(|| self.epoch + Duration::from_micros(micros))
+        };
+        let own = moment(&self.cooling_until);
         let breaker = self.circuit.read();
+        let elsewhere = moment(&self.fleet.probed_elsewhere_until);
         Vitals {
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            // Both only where a reload has changed the rule; then the later counts.
-            cooling_until: until.max(breaker.cooling_until()),
+            // Of both rules only where a reload has changed it; then the later counts.
+            cooling_until: own.max(moment(&self.fleet.advised_until)).max(breaker.cooling_until()),
             probes: breaker.probes(),
             warm_since: breaker.warm_since(),
+            own_until: own.max(breaker.own_until()),
+            // Who has begun to prove that it is well goes on.
+            probed_elsewhere_until: elsewhere.filter(|_| !breaker.is_recovering()),
         }
     }
 
@@ -316,7 +346,36 @@ impl Row {
     fn used(&self, window: Duration, now: Instant) -> Used {
         let mut used = self.last_minute.used(window, self.time(now));
         used.tokens = used.tokens.saturating_add(self.pending.load(Ordering::Relaxed));
+        let others = self.fleet.used_by_others(window, now);
+        used.requests = used.requests.saturating_add(others.requests);
+        used.tokens = used.tokens.saturating_add(others.tokens);
         used
+    }
+
+    /// When there is room under a limit. Where others have used it up, what they used is taken to
+    /// be spread over the minute.
+    fn eases(&self, what: Counted, most: u64, now: Instant) -> Instant {
+        let others = self.fleet.used_by_others(MINUTE, now);
+        let others = match what {
+            Counted::Requests => others.requests,
+            Counted::Tokens => others.tokens,
+        };
+        let time = self.time(now);
+        let own = self.last_minute.eases(what, most.saturating_sub(others), time);
+        let excess = others.saturating_sub(most);
+        let spread = if excess == 0 {
+            time
+        } else {
+            #[expect(clippy::cast_precision_loss, reason = "a hint for the caller")]
+            let part = excess as f64 / others as f64;
+            time + MINUTE.mul_f64(part)
+        };
+        self.epoch + own.max(spread)
+    }
+
+    /// Counts a request that a limit has turned away.
+    pub fn refused(&self, now: Instant) {
+        self.fleet.refused(self.time(now));
     }
 
     /// Counts a try, as running until the guard is dropped, and so long its prompt as used. It
@@ -329,6 +388,7 @@ impl Row {
     ) -> InFlight {
         self.pending.fetch_add(prompt_tokens, Ordering::Relaxed);
         self.last_minute.request(self.time(now));
+        self.fleet.asked();
         InFlight { seat: seat.unwrap_or_else(|| Seat::of(self)), prompt_tokens }
     }
 
@@ -366,6 +426,7 @@ impl Row {
     pub fn charged(&self, tokens: Tokens, cost: Option<PicoUsd>, now: Instant) {
         let time = self.time(now);
         self.last_minute.tokens(tokens, time);
+        self.fleet.charged(tokens, cost);
         if let Some(cost) = cost {
             self.own.add(cost, time);
             self.provider.add(cost, time);
@@ -384,6 +445,9 @@ impl Row {
         if lowest_latency::is_penalized(failed.failure.class) && !failed.callers_timeout {
             self.first_tokens.push(None, self.time(now));
             self.per_token.push(None, self.time(now));
+        }
+        if !failed.callers_timeout {
+            self.fleet.failed(breaker::why(failed.failure.class));
         }
         match who.0.cooldown {
             Rule::LiteLlm => self.judged(settings, who, failed, now),
@@ -415,6 +479,7 @@ impl Row {
             callers_timeout: failed.callers_timeout,
         };
         let pause = judge(settings, group, member, &failed.failure, &evidence)?;
+        self.fleet.paused(breaker::why(failed.failure.class).unwrap_or(Why::Trouble));
         let until = self.micros(now + pause);
         let before = self.cooling_until.fetch_max(until, Ordering::Relaxed);
         (before < until).then_some(pause)
@@ -428,6 +493,7 @@ impl Row {
     /// Ends a cooldown.
     pub fn warm_up(&self) {
         self.cooling_until.store(0, Ordering::Relaxed);
+        self.fleet.advised_until.store(0, Ordering::Relaxed);
         self.circuit.change(|_| Some((Breaker::default(), ())));
     }
 
@@ -521,6 +587,7 @@ mod tests {
             provider,
             budget_period,
             provider_budget_period,
+            tie: None,
         });
         table.rows(named, table.epoch)
     }

@@ -206,6 +206,7 @@ mod tests {
                 provider: "p",
                 budget_period: None,
                 provider_budget_period: None,
+                tie: None,
             });
             let rows = StatsTable::new(now).rows(named.into_iter(), now);
             Self { rows, woken: Arc::default(), now }
@@ -256,6 +257,7 @@ mod tests {
             provider: "p",
             budget_period: None,
             provider_budget_period: None,
+            tie: None,
         };
         let before = table.rows([named("a", "g"), named("z", "h")].into_iter(), now);
         let running = before.get(DeploymentIx(0)).unwrap().enter(None, 0, now);

@@ -77,6 +77,9 @@ impl Telemetry {
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
         self.meters.raise(&table::CONNECTIONS_OPENED, &[], scrape.connections_opened);
         self.meters.raise(&table::LESSONS_DROPPED, &[], scrape.lessons_dropped);
+        if let Some(gossip) = &scrape.gossip {
+            self.set_gossip(gossip);
+        }
         let config = &scrape.config;
         set(&table::CONFIG_GENERATION, whole(config.generation));
         set(&table::CONFIG_IN_SYNC, flag(config.in_sync));
@@ -86,6 +89,25 @@ impl Telemetry {
         self.meters.raise(&table::CONFIG_RELOADS, &["failure"], config.failed_reloads);
         let dropped = self.access_log.as_deref().map_or(0, AccessLog::dropped);
         self.meters.raise(&table::ACCESS_LOG_DROPPED, &[], dropped);
+    }
+
+    fn set_gossip(&self, gossip: &Gossip) {
+        let set = |row, labels: &[&str], value| self.meters.set(row, labels, value);
+        let raise = |row, label, total| self.meters.raise(row, &[label], total);
+        set(&table::GOSSIP_MEMBERS, &[], f64::from(gossip.members));
+        let age = gossip.heard.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        set(&table::GOSSIP_VIEW_AGE, &[], age);
+        for (direction, (datagrams, bytes)) in [("in", gossip.received), ("out", gossip.sent)] {
+            raise(&table::GOSSIP_DATAGRAMS, direction, datagrams);
+            raise(&table::GOSSIP_BYTES, direction, bytes);
+        }
+        for (reason, total) in &gossip.dropped {
+            raise(&table::GOSSIP_DROPPED, reason, *total);
+        }
+        self.meters.raise(&table::GOSSIP_RECORDS_DROPPED, &[], gossip.records_dropped);
+        for (deployment, weight) in &gossip.weights {
+            set(&table::GOSSIP_WEIGHT, &[deployment], *weight);
+        }
     }
 
     fn set_process(&self) {
@@ -133,8 +155,29 @@ pub struct Scrape {
     pub lessons_dropped: u64,
     /// What hedging was worth.
     pub hedging: Vec<Route>,
+    /// What is shared with other sidecars; `None` where nothing is.
+    pub gossip: Option<Gossip>,
     /// The state of the configuration.
     pub config: Config,
+}
+
+/// What is shared with other sidecars.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Gossip {
+    /// How many there are, this one included.
+    pub members: u32,
+    /// How long ago another was heard; `None` is never.
+    pub heard: Option<Duration>,
+    /// Datagrams that came, and their bytes.
+    pub received: (u64, u64),
+    /// Datagrams that went out, and their bytes.
+    pub sent: (u64, u64),
+    /// Datagrams that were dropped, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// Records that were dropped.
+    pub records_dropped: u64,
+    /// How much the fleet's word stands for, by deployment of the configuration.
+    pub weights: Vec<(Box<str>, f64)>,
 }
 
 /// What a deployment does at this moment.
@@ -181,6 +224,10 @@ fn flag(is_set: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn weighed() -> Gossip {
+        Gossip { weights: vec![("east".into(), 1.0)], ..Gossip::default() }
+    }
 
     fn telemetry() -> Telemetry {
         let telemetry = Telemetry::new(None);
@@ -312,6 +359,15 @@ mod tests {
             buffered_bytes: 9,
             connections_open,
             connections_opened,
+            gossip: Some(Gossip {
+                members: 8,
+                heard: Some(Duration::from_millis(500)),
+                received: (10, 1_000),
+                sent: (20, 2_000),
+                dropped: vec![("forged", 3)],
+                records_dropped: 4,
+                weights: vec![("east".into(), 12.5)],
+            }),
             lessons_dropped: 8,
             hedging: Vec::new(),
             config,
@@ -334,6 +390,13 @@ mod tests {
                 r"pillion_upstream_connections_open 6",
                 r"pillion_upstream_connections_opened_total 7",
                 r"pillion_lessons_dropped_total 8",
+                r"pillion_gossip_members 8",
+                r"pillion_gossip_view_age_seconds 0.5",
+                r#"pillion_gossip_datagrams_total{direction="in"} 10"#,
+                r#"pillion_gossip_bytes_total{direction="out"} 2000"#,
+                r#"pillion_gossip_datagrams_dropped_total{reason="forged"} 3"#,
+                r"pillion_gossip_records_dropped_total 4",
+                r#"pillion_gossip_weight{deployment="east"} 12.5"#,
                 r"pillion_config_generation 4",
                 r"pillion_config_in_sync 1",
                 r"pillion_config_last_reload_timestamp_seconds 1795265760",
@@ -392,7 +455,8 @@ mod tests {
         let telemetry = telemetry();
         telemetry.take(&fixture::stream());
         let hedging = crate::report::fixture::report().routes;
-        let text = telemetry.render(&Scrape { hedging, ..Scrape::default() });
+        let gossip = Some(Gossip { dropped: vec![("stale", 1)], ..weighed() });
+        let text = telemetry.render(&Scrape { hedging, gossip, ..Scrape::default() });
         let mut shown: Vec<_> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let mut listed: Vec<_> =

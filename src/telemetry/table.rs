@@ -59,7 +59,7 @@ pub const BUCKETS: [f64; 16] = [
 ];
 
 /// All metrics, in the order in which the README lists them.
-pub const TABLE: [&Row; 46] = [
+pub const TABLE: [&Row; 53] = [
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,
@@ -96,6 +96,13 @@ pub const TABLE: [&Row; 46] = [
     &CONNECTIONS_OPEN,
     &CONNECTIONS_OPENED,
     &LESSONS_DROPPED,
+    &GOSSIP_MEMBERS,
+    &GOSSIP_VIEW_AGE,
+    &GOSSIP_DATAGRAMS,
+    &GOSSIP_BYTES,
+    &GOSSIP_DROPPED,
+    &GOSSIP_RECORDS_DROPPED,
+    &GOSSIP_WEIGHT,
     &CONFIG_GENERATION,
     &CONFIG_IN_SYNC,
     &CONFIG_LAST_RELOAD_SUCCESS,
@@ -354,6 +361,55 @@ pub(super) const LESSONS_DROPPED: Row = Row::new(
     Kind::Counter,
     &[],
     "Waits and failures of tries that were not learned from, because too many came at once.",
+);
+
+pub(super) const GOSSIP_MEMBERS: Row = Row::new(
+    "pillion_gossip_members",
+    Kind::Gauge,
+    &[],
+    "Sidecars that share what they see, this one included. Absent, like all that follows of gossip, where it is off or has no key yet.",
+);
+
+pub(super) const GOSSIP_VIEW_AGE: Row = Row::new(
+    "pillion_gossip_view_age_seconds",
+    Kind::Gauge,
+    &[],
+    "How long ago anything was last heard of another sidecar; infinite before that.",
+);
+
+pub(super) const GOSSIP_DATAGRAMS: Row = Row::new(
+    "pillion_gossip_datagrams_total",
+    Kind::Counter,
+    &["direction"],
+    "Datagrams of gossip, by direction (in, out).",
+);
+
+pub(super) const GOSSIP_BYTES: Row = Row::new(
+    "pillion_gossip_bytes_total",
+    Kind::Counter,
+    &["direction"],
+    "Bytes of these, without headers of UDP and IP.",
+);
+
+pub(super) const GOSSIP_DROPPED: Row = Row::new(
+    "pillion_gossip_datagrams_dropped_total",
+    Kind::Counter,
+    &["reason"],
+    "Datagrams that were dropped: unsealed by none of the keys or changed (forged), seen before (replayed), from a stranger whose clock is off (stale), cut or too long (truncated), under a key that is not here (unknown_key), of another version (version), or not taken by the network (unsent).",
+);
+
+pub(super) const GOSSIP_RECORDS_DROPPED: Row = Row::new(
+    "pillion_gossip_records_dropped_total",
+    Kind::Counter,
+    &[],
+    "Records of datagrams that could not be read, or said what cannot be, and news that waited with too many others.",
+);
+
+pub(super) const GOSSIP_WEIGHT: Row = Row::new(
+    "pillion_gossip_weight",
+    Kind::Gauge,
+    &["deployment"],
+    "How many answers of the last ten seconds or so the fleet's word on a deployment stands for.",
 );
 
 pub(super) const CONFIG_GENERATION: Row = Row::new(

@@ -505,7 +505,8 @@ mod tests {
 
     impl View for World {
         fn vitals(&self, of: DeploymentIx) -> Vitals {
-            Vitals { cooling_until: self.0.borrow().get(&of.0).copied(), ..Vitals::default() }
+            let until = self.0.borrow().get(&of.0).copied();
+            Vitals { cooling_until: until, own_until: until, ..Vitals::default() }
         }
     }
 

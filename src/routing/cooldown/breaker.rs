@@ -5,12 +5,16 @@
 //! that doubles with every failed recovery; then a few probes of real traffic close it or open it
 //! again. It knows one deployment and not its group: whether others are left is for
 //! [`pick`](super::super::pick) to see.
+//!
+//! Other sidecars advise it: a pause of theirs is kept, and a recovery they have proved ends one.
+//! What was advised is never evidence of one's own: see [`Breaker::pause`].
 
 use std::time::{Duration, Instant};
 
 use super::LONGEST_WISH;
 use crate::lexicon::{Class, Failure};
 use crate::routing::chance;
+use crate::routing::fleet::{By, Cooldown, Pause, Why};
 
 /// `pillion.cooldown`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,6 +90,8 @@ pub struct Breaker {
     /// The time constant of the evidence.
     window: Duration,
     warm_since: Option<Instant>,
+    /// What the fleet's cooldowns up to this epoch were about is over.
+    over: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +109,10 @@ struct Open {
     passed: u32,
     /// Tries of this opening that run.
     running: u32,
+    /// Until when what was seen here holds it, and why; `None` where others alone do.
+    own: Option<(Instant, Why)>,
+    /// The fleet's name for this pause, once others have told of it.
+    epoch: Option<u32>,
 }
 
 /// What comes after the pause.
@@ -151,6 +161,58 @@ impl Breaker {
             State::Open(Open { then: Then::Probe, running, .. }) => Some(running),
             State::Closed | State::Open(_) => None,
         }
+    }
+
+    /// Until when it would get no traffic if nobody had advised; `None` where nothing was seen here.
+    pub fn own_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::Open(open) => open.own.map(|(until, _)| until),
+        }
+    }
+
+    /// The pause that was begun by what was seen here, to tell others.
+    pub fn pause(&self, now: Instant) -> Option<Pause> {
+        let State::Open(Open { own: Some((until, why)), .. }) = self.state else { return None };
+        let remaining = until.saturating_duration_since(now);
+        (!remaining.is_zero()).then_some(Pause { remaining, why })
+    }
+
+    /// Whether a probe has succeeded and others are still wanted.
+    pub fn is_recovering(&self) -> bool {
+        matches!(self.state, State::Open(open) if open.passed > 0)
+    }
+
+    /// Takes in what the fleet has agreed on; `None` where that changes nothing.
+    ///
+    /// Nothing that is over comes back, a pause is an hour at most, and a recovery ends only a
+    /// pause that the fleet has heard of: what was seen since is not known to it.
+    pub fn advised(self, by: &Cooldown, now: Instant) -> Option<Self> {
+        let mut next = self.settled(now);
+        if by.epoch <= next.over {
+            return None;
+        }
+        match (by.until, &mut next.state) {
+            (Some(until), State::Open(open)) => {
+                open.epoch = open.epoch.max(Some(by.epoch));
+                open.prolong(until.min(now + LONGEST_WISH), Then::advised(by), now);
+            }
+            (Some(until), State::Closed) if until > now => {
+                next.open(until.min(now + LONGEST_WISH) - now, Then::advised(by), None, now);
+                if let State::Open(open) = &mut next.state {
+                    open.epoch = Some(by.epoch);
+                }
+            }
+            (None, State::Open(open)) if open.epoch.is_some() => {
+                next.warm_since = (open.then == Then::Probe).then_some(now);
+                next.clean_since = Some(now);
+                next.state = State::Closed;
+                next.over = by.epoch;
+            }
+            (Some(_), State::Closed) | (None, State::Open(_)) => {}
+            (None, State::Closed) => next.over = by.epoch,
+        }
+        (next != self).then_some(next)
     }
 
     /// When it last closed after probes.
@@ -204,6 +266,7 @@ impl Breaker {
             if open.passed >= settings.probes {
                 self.warm_since = (open.then == Then::Probe).then_some(now);
                 self.clean_since = Some(now);
+                self.over = self.over.max(open.epoch.unwrap_or_default());
                 self.state = State::Closed;
             }
         }
@@ -239,9 +302,9 @@ impl Breaker {
         let pause = match (Sign::of(failure.class), wish) {
             (Sign::Request, _) => None,
             (Sign::Account, wish) => {
-                next.hold(settings.credentials.max(wish.unwrap_or_default()), Then::Probe, now)
+                next.hold(settings.credentials.max(wish.unwrap_or_default()), Why::Account, now)
             }
-            (Sign::Limit, Some(wish)) => next.hold(wish, Then::Close, now),
+            (Sign::Limit, Some(wish)) => next.hold(wish, Why::Limit, now),
             (Sign::Limit, None) => next.limited(settings, ours, now, entropy),
             (Sign::Trouble, wish) => {
                 let wish = wish.unwrap_or_default().min(settings.max);
@@ -252,20 +315,17 @@ impl Breaker {
     }
 
     /// Opens for so long, or stays open for longer.
-    fn hold(&mut self, pause: Duration, then: Then, now: Instant) -> Option<Duration> {
+    fn hold(&mut self, pause: Duration, why: Why, now: Instant) -> Option<Duration> {
         match &mut self.state {
             State::Open(open) if open.until > now => {
-                if open.until >= now + pause {
+                open.see(now + pause, why);
+                if !open.prolong(now + pause, Then::after(why), now) {
                     return None;
-                }
-                open.until = now + pause;
-                if then == Then::Probe {
-                    open.then = then;
                 }
             }
             // What was to prove that it is well has not.
-            State::Open(_) => self.open(pause, Then::Probe, now),
-            State::Closed => self.open(pause, then, now),
+            State::Open(_) => self.open(pause, Then::Probe, Some(why), now),
+            State::Closed => self.open(pause, Then::after(why), Some(why), now),
         }
         Some(pause)
     }
@@ -284,7 +344,7 @@ impl Breaker {
         let level = self.level(now);
         let pause = settings.back_off(settings.base / 2, level, entropy);
         self.level = (level + 1).min(settings.highest_level());
-        self.open(pause, Then::Probe, now);
+        self.open(pause, Then::Probe, Some(Why::Limit), now);
         Some(pause)
     }
 
@@ -305,7 +365,7 @@ impl Breaker {
         }
         self.level = (self.level(now) + 1).min(settings.highest_level());
         let pause = settings.back_off(settings.base, self.level - 1, entropy).max(wish);
-        self.open(pause, Then::Probe, now);
+        self.open(pause, Then::Probe, Some(Why::Trouble), now);
         Some(pause)
     }
 
@@ -339,12 +399,20 @@ impl Breaker {
             || failures >= f64::from(settings.failures) && failures > successes
     }
 
-    fn open(&mut self, pause: Duration, then: Then, now: Instant) {
+    /// Opens for so long; `seen` is why, where that was seen here.
+    fn open(&mut self, pause: Duration, then: Then, seen: Option<Why>, now: Instant) {
+        let until = now + pause;
+        let own = seen.map(|why| (until, why));
+        let epoch = match self.state {
+            State::Closed => None,
+            State::Open(open) => open.epoch,
+        };
         *self = Self {
-            state: State::Open(Open { until: now + pause, then, passed: 0, running: 0 }),
+            state: State::Open(Open { until, then, passed: 0, running: 0, own, epoch }),
             openings: self.openings.wrapping_add(1),
             level: self.level,
             window: self.window,
+            over: self.over,
             ..Self::default()
         };
     }
@@ -358,6 +426,46 @@ impl Breaker {
             self.clean_since = Some(until);
         }
         self
+    }
+}
+
+impl Open {
+    /// Stays open for longer; says whether it is.
+    fn prolong(&mut self, until: Instant, then: Then, now: Instant) -> bool {
+        if until <= self.until || until <= now {
+            return false;
+        }
+        self.until = until;
+        self.passed = 0;
+        if then == Then::Probe {
+            self.then = then;
+        }
+        true
+    }
+
+    /// Notes what was seen here; the longest pause counts.
+    fn see(&mut self, until: Instant, why: Why) {
+        if self.own.is_none_or(|(own, _)| own < until) {
+            self.own = Some((until, why));
+        }
+    }
+}
+
+impl Then {
+    /// Of a limit it is known when there is room again.
+    fn after(why: Why) -> Self {
+        match why {
+            Why::Account | Why::Trouble => Self::Probe,
+            Why::Limit => Self::Close,
+        }
+    }
+
+    /// What a single other says has to be proved.
+    fn advised(by: &Cooldown) -> Self {
+        match by.by {
+            By::Many => Self::after(by.why),
+            By::One => Self::Probe,
+        }
     }
 }
 
@@ -395,6 +503,16 @@ impl Sign {
             | Class::ServiceUnavailable
             | Class::Timeout => Self::Trouble,
         }
+    }
+}
+
+/// Why a failure of this class would pause its deployment; `None` where it never would.
+pub fn why(class: Class) -> Option<Why> {
+    match Sign::of(class) {
+        Sign::Account => Some(Why::Account),
+        Sign::Limit => Some(Why::Limit),
+        Sign::Request => None,
+        Sign::Trouble => Some(Why::Trouble),
     }
 }
 
@@ -474,6 +592,24 @@ mod tests {
 
         fn is_closed(&self) -> bool {
             self.breaker.settled(self.now).is_closed()
+        }
+
+        /// What the fleet says: a pause until that second, or a recovery.
+        fn advise(&mut self, epoch: u32, until: Option<f64>, why: Why) {
+            let until = until.map(|second| self.start + Duration::from_secs_f64(second));
+            let by = Cooldown { epoch, until, why, by: By::Many };
+            self.breaker = self.breaker.advised(&by, self.now).unwrap_or(self.breaker);
+        }
+
+        /// Until which second it gets no traffic, and would get none if nobody had advised.
+        fn held(&self) -> (Option<f64>, Option<f64>) {
+            let second = |until: Instant| until.saturating_duration_since(self.start).as_secs_f64();
+            (self.breaker.cooling_until().map(second), self.breaker.own_until().map(second))
+        }
+
+        fn told(&self) -> Option<(f64, Why)> {
+            let pause = self.breaker.pause(self.now)?;
+            Some((pause.remaining.as_secs_f64(), pause.why))
         }
     }
 
@@ -800,5 +936,80 @@ mod tests {
             }
             prop_assert!(play.is_closed());
         }
+    }
+
+    #[test]
+    fn what_others_say_is_kept_and_never_told_as_ones_own() {
+        let mut play = Play::new();
+        play.advise(1, Some(30.0), Why::Trouble);
+        assert_eq!((play.held(), play.told()), ((Some(30.0), None), None));
+        play.at(1.0).advise(1, Some(20.0), Why::Trouble);
+        assert_eq!(play.held(), (Some(30.0), None));
+        // A try that was running has the limit's own word: two have seen it now.
+        let mut limit = Failure::new(Class::RateLimit, 429);
+        limit.retry_after = Some(Duration::from_secs(5));
+        assert_eq!(play.fail(limit), None);
+        assert_eq!((play.held(), play.told()), ((Some(30.0), Some(6.0)), Some((5.0, Why::Limit))));
+        limit.retry_after = Some(Duration::from_secs(60));
+        assert_eq!(play.fail(limit), Some(60.0));
+        assert_eq!(
+            (play.held(), play.told()),
+            ((Some(61.0), Some(61.0)), Some((60.0, Why::Limit)))
+        );
+    }
+
+    #[test]
+    fn an_advised_limit_ends_by_itself_and_trouble_with_probes() {
+        let mut play = Play::new();
+        play.advise(1, Some(5.0), Why::Limit);
+        assert!(play.at(5.0).is_closed());
+        play.advise(3, Some(9.0), Why::Trouble);
+        play.at(10.0);
+        assert_eq!(play.breaker.probes(), Some(0));
+        play.succeed();
+        assert!(play.breaker.is_recovering() && !play.is_closed());
+        play.succeed();
+        assert!(play.is_closed());
+        assert_eq!(play.breaker.warm_since(), Some(play.now));
+        // The fleet has not heard of that yet.
+        play.advise(3, Some(60.0), Why::Trouble);
+        assert!(play.is_closed());
+    }
+
+    #[test]
+    fn what_a_single_other_says_has_to_be_proved() {
+        let mut play = Play::new();
+        let until = Some(play.now + Duration::from_secs(5));
+        let by = Cooldown { epoch: 1, until, why: Why::Limit, by: By::One };
+        play.breaker = play.breaker.advised(&by, play.now).unwrap();
+        assert!(!play.at(6.0).is_closed());
+        assert_eq!(play.breaker.probes(), Some(0));
+    }
+
+    #[test]
+    fn a_recovery_ends_a_pause_that_the_fleet_knows_and_no_other() {
+        let mut play = Play::new();
+        for _ in 0..3 {
+            play.fail(broken());
+        }
+        play.advise(2, None, Why::Trouble);
+        assert!(!play.is_closed(), "the news is older than what was seen here");
+        play.advise(3, Some(1.0), Why::Trouble);
+        play.advise(4, None, Why::Trouble);
+        assert!(play.is_closed());
+        assert_eq!(play.breaker.warm_since(), Some(play.now));
+        play.advise(3, Some(60.0), Why::Trouble);
+        assert!(play.is_closed(), "that epoch is over");
+        play.advise(5, Some(60.0), Why::Trouble);
+        assert!(!play.is_closed());
+    }
+
+    #[test]
+    fn a_pause_is_an_hour_at_most_whoever_asks_for_it() {
+        let mut play = Play::new();
+        play.advise(1, Some(1e6), Why::Account);
+        assert_eq!(play.held().0, Some(3600.0));
+        play.advise(u32::MAX, None, Why::Account);
+        assert!(play.is_closed());
     }
 }

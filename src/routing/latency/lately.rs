@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::advice::{FEWEST, bounded};
 use super::histogram::{Seen, single};
 use crate::routing::view::Outlook;
 
@@ -19,6 +20,8 @@ const OUTCOMES: f64 = 5.0;
 const LEAST_COST: Duration = Duration::from_secs(5);
 /// The most, whatever the provider asks for.
 const MOST_COST: Duration = Duration::from_secs(300);
+/// What the fleet says of waits counts as so many answers at most.
+const MOST_TOLD: f64 = 100.0;
 /// A deployment nobody has heard of has answered this many times without a failure.
 const TRUST: f64 = 1.0;
 
@@ -76,6 +79,38 @@ impl Lately {
         self.failures += other.failures;
         self.cost += other.cost;
         self.cap();
+    }
+
+    /// This with what the fleet says, within [bounds](super::advice).
+    pub(super) fn advised(&self, by: &Self) -> Self {
+        let mut both = *self;
+        let sums = [by.waits, by.waited, by.answers, by.failures, by.cost];
+        if !sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0) {
+            return both;
+        }
+        if by.waits > 0.0 {
+            let seen = (self.waits >= FEWEST).then(|| self.waited / self.waits);
+            let told = bounded((by.waited / by.waits).min(MOST_COST.as_secs_f64()), seen);
+            let waits = by.waits.min(MOST_TOLD);
+            both.waits += waits;
+            both.waited += waits * told;
+        }
+        // No more than as many outcomes as are kept of one's own.
+        let part = (OUTCOMES / (by.answers + by.failures)).min(1.0);
+        let failures = by.failures * part;
+        both.answers += by.answers * part;
+        both.failures += failures;
+        let (least, most) = (LEAST_COST.as_secs_f64(), MOST_COST.as_secs_f64());
+        if by.failures > 0.0 {
+            both.cost += failures * (by.cost / by.failures).clamp(least, most);
+        }
+        both.cap();
+        both
+    }
+
+    #[cfg(test)]
+    pub(super) fn set(&mut self, mass: f64, value: f64) {
+        *self = Self { waits: mass, waited: value, answers: mass, failures: mass, cost: value };
     }
 
     pub(super) fn outlook(&self) -> Outlook {

@@ -9,6 +9,7 @@
 //! was cancelled is kept as what it is, a wait that would have been longer: see
 //! [`survival`].
 
+pub mod advice;
 pub mod effect;
 pub mod forecast;
 pub mod histogram;

@@ -7,6 +7,8 @@
 //! reference prompt: without that a deployment that has become four times slower would be
 //! believed sixteen times less than its own past.
 
+use super::advice::{FEWEST, bounded};
+
 /// The prompt that latencies of deployments are compared at, in tokens.
 pub const REFERENCE_TOKENS: u32 = 1_000;
 /// A wait counts as at most so many times what was expected: stragglers have the residuals.
@@ -20,6 +22,8 @@ const PRIOR_SAMPLES: f64 = 10.0;
 /// It never fades below this: prompts that are all alike say nothing about the slope.
 const LEAST_PRIOR_SAMPLES: f64 = 2.0;
 const SETTLED: f64 = 100.0;
+/// Nobody waits longer on average, whatever the fleet says.
+const MOST_SECONDS: f64 = 600.0;
 /// Where the prior speaks, in tokens.
 const PRIOR_AT: [f64; 2] = [0.0, 4_000.0];
 
@@ -97,6 +101,32 @@ impl Regression {
         for (sum, more) in self.sums_mut().into_iter().zip(other.sums_mut()) {
             *sum += *more;
         }
+    }
+
+    /// This with what the fleet says, within [bounds](super::advice).
+    #[must_use]
+    pub fn advised(&self, by: &Self) -> Self {
+        let (mut both, mut told) = (*self, *by);
+        let sane = told.sums_mut().iter().all(|sum| sum.is_finite() && **sum >= 0.0);
+        if !sane || told.count <= 0.0 || told.weight <= 0.0 {
+            return both;
+        }
+        told.scale((SETTLED / told.count).min(1.0).min(SETTLED / told.weight));
+        let level = |of: &Self| of.y / of.weight;
+        let seen = (self.count >= FEWEST && self.weight > 0.0).then(|| level(self));
+        let change = bounded(level(&told).min(MOST_SECONDS), seen) / level(&told);
+        if change.is_finite() {
+            told.y *= change;
+            told.xy *= change;
+            both.merge(&told);
+        }
+        both
+    }
+
+    #[cfg(test)]
+    pub(super) fn set(&mut self, mass: f64, value: f64) {
+        let (count, weight) = (mass, mass);
+        *self = Self { count, weight, x: value, y: value, xx: value, xy: value };
     }
 
     /// The line, leaning on `prior` while little is known.

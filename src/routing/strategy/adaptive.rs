@@ -8,6 +8,8 @@
 //! Pure numbers in, an index out; they are read off the members of a group beside it. What the
 //! fleet knows enters as [`FleetLoad`], and without it the sidecar's own requests are all there is.
 
+use std::time::Instant;
+
 use smallvec::SmallVec;
 
 use super::super::chance::unit;
@@ -125,11 +127,13 @@ pub struct Choice {
 pub(in crate::routing) fn candidates(
     left: &Candidates<'_>,
     view: &impl View,
+    now: Instant,
 ) -> SmallVec<[Candidate; 8]> {
     let weighted = left.iter().any(|member| member.weight.is_some());
     let of = |member: &&Member| Candidate {
         weight: member.weight.unwrap_or(if weighted { 0.0 } else { 1.0 }),
         in_flight: view.vitals(member.deployment).in_flight,
+        fleet: view.fleet_load(member.deployment, now),
         ..Candidate::new(view.outlook(member.deployment))
     };
     left.iter().map(of).collect()
@@ -140,7 +144,8 @@ pub(in crate::routing) fn choose_member<'g>(
     left: &Candidates<'g>,
     scene: &Scene<'_, impl View>,
 ) -> Option<&'g Member> {
-    let choice = choose(&candidates(left, scene.view), scene.shape.length, scene.entropy)?;
+    let choice =
+        choose(&candidates(left, scene.view, scene.now), scene.shape.length, scene.entropy)?;
     left.get(choice.index).copied()
 }
 
@@ -401,7 +406,7 @@ mod tests {
         world.set_busy(0, 3);
         let mut all = members(2);
         let read = |all: &[Member]| -> Vec<_> {
-            let candidates = candidates(&all.iter().collect(), &world);
+            let candidates = candidates(&all.iter().collect(), &world, world.now);
             candidates.iter().map(|one| (one.in_flight, one.weight.to_bits())).collect()
         };
         let one = 1f64.to_bits();

@@ -1,5 +1,5 @@
-//! Rate limits that hold for all: who uses a limited deployment tells two owners what it has used,
-//! and they tell it what the others have.
+//! Limits and budgets that hold for all: who uses such a deployment tells two owners what it has
+//! used, and they tell it what the others have.
 //!
 //! Owners are chosen by rendezvous, so that everybody knows them without asking. A report says all:
 //! what was used since the reporter began, which tells old reports from new ones, and what of it in
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::identity::Boot;
 use super::rumor::hash;
-use crate::lexicon::Fingerprint;
-use crate::routing::fleet::{Limits, Others};
+use crate::lexicon::{Fingerprint, PicoUsd};
+use crate::routing::fleet::{Limits, Others, Witness};
 use crate::routing::view::Used;
 
 /// What a member has used of a limit.
@@ -28,6 +28,8 @@ pub struct Report {
     pub minute: Used,
     /// How fast that grows.
     pub growth: Growth,
+    /// Money since it began.
+    pub spent: PicoUsd,
 }
 
 /// How fast what was used within the last minute grows, per second.
@@ -50,6 +52,8 @@ pub struct Answer {
     pub growth: Growth,
     /// How many use it, the asker included.
     pub sharers: u32,
+    /// Money of the others since they began, also of those that are gone.
+    pub spent: PicoUsd,
 }
 
 /// What this sidecar has used of limits, and what it was told of the others.
@@ -62,6 +66,9 @@ pub struct Usage {
 struct Own {
     limits: Limits,
     total: Used,
+    spent: PicoUsd,
+    /// The most that was heard of the others' money.
+    spent_by_others: PicoUsd,
     seconds: Seconds,
     /// What was told last, and when.
     told: Option<(Used, Instant)>,
@@ -98,15 +105,17 @@ const ENDS: usize = 5;
 const GROWS: Duration = Duration::from_secs(10);
 const FADES: Duration = Duration::from_secs(50);
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 /// Deployments and reporters that are kept.
 const MOST: usize = 1_024;
 const MOST_REPORTERS: usize = 16_384;
 
 impl Usage {
     /// Takes in what this sidecar has used since it began.
-    pub fn note(&mut self, of: Fingerprint, limits: Limits, total: Used, now: Instant) {
+    pub fn note(&mut self, witness: &Witness, now: Instant) {
+        let Witness { of, limits, used: total, spent, .. } = *witness;
         let own = self.by.entry(of).or_insert_with(|| Own::new(limits, total, now));
-        own.limits = limits;
+        (own.limits, own.spent) = (limits, spent);
         let fresh = Used {
             requests: total.requests.saturating_sub(own.total.requests),
             tokens: total.tokens.saturating_sub(own.total.tokens),
@@ -139,20 +148,23 @@ impl Usage {
         own.told = Some((own.total, now));
         own.seconds.turn(now);
         let (minute, growth) = (own.seconds.minute(), own.seconds.growth());
-        Some(Report { of, total: own.total, minute, growth })
+        Some(Report { of, total: own.total, minute, growth, spent: own.spent })
     }
 
     /// Takes in what the owner of this rank answers.
     pub fn hear(&mut self, answer: Answer, rank: usize, now: Instant) {
-        let own = self.by.get_mut(&answer.of);
-        if let Some(place) = own.and_then(|own| own.answers.get_mut(rank)) {
+        let Some(own) = self.by.get_mut(&answer.of) else { return };
+        if let Some(place) = own.answers.get_mut(rank) {
             *place = Some((answer, now));
+            // An owner that has just become one has not heard of those that are gone.
+            own.spent_by_others = own.spent_by_others.max(answer.spent);
         }
     }
 
     /// What the others have used, as the owner says who knows of most; `None` without one.
     pub fn others(&self, of: Fingerprint) -> Option<Others> {
-        let answers = self.by.get(&of)?.answers.iter().flatten();
+        let own = self.by.get(&of)?;
+        let answers = own.answers.iter().flatten();
         let newest = answers.clone().map(|(_, at)| *at).max()?;
         let fresh = answers.filter(|(_, at)| newest.saturating_duration_since(*at) <= GROWS);
         let (answer, as_of) = fresh.max_by_key(|(answer, _)| answer.others.requests)?;
@@ -162,6 +174,7 @@ impl Usage {
             tokens_per_second: answer.growth.tokens,
             as_of: *as_of,
             sharers: answer.sharers,
+            spent: own.spent_by_others,
         })
     }
 
@@ -177,7 +190,9 @@ impl Usage {
 impl Own {
     fn new(limits: Limits, total: Used, now: Instant) -> Self {
         let seconds = Seconds { used: [Used::default(); 60], newest: now, at: 0 };
-        Self { limits, total, seconds, told: None, answers: [None; OWNERS] }
+        let (spent, spent_by_others) = (PicoUsd::ZERO, PicoUsd::ZERO);
+        let (told, answers) = (None, [None; OWNERS]);
+        Self { limits, total, spent, spent_by_others, seconds, told, answers }
     }
 
     fn is_due(&self, members: usize, now: Instant) -> bool {
@@ -255,8 +270,8 @@ impl Accounts {
             return;
         }
         let is_old = all.get(&by).is_some_and(|(known, _)| {
-            (report.total.requests, report.total.tokens)
-                < (known.total.requests, known.total.tokens)
+            (report.total.requests, report.total.tokens, report.spent)
+                < (known.total.requests, known.total.tokens, known.spent)
         });
         if !is_old {
             all.insert(by, (report, now));
@@ -266,6 +281,8 @@ impl Accounts {
     /// What `asker` is told.
     pub fn answer(&self, of: Fingerprint, asker: Boot, now: Instant) -> Answer {
         let all = self.by.get(&of).into_iter().flatten();
+        let spent = all.clone().filter(|(boot, _)| **boot != asker);
+        let spent = spent.map(|(_, (report, _))| report.spent).sum();
         let all = all.filter(|(_, (_, at))| now.saturating_duration_since(*at) < MINUTE);
         let sharers = u32::try_from(all.clone().count()).unwrap_or(u32::MAX);
         let (mut requests, mut tokens, mut growth) = (0.0, 0.0, Growth::default());
@@ -279,13 +296,13 @@ impl Accounts {
             }
         }
         let others = Used { requests: whole(requests), tokens: whole(tokens) };
-        Answer { of, others, growth, sharers }
+        Answer { of, others, growth, sharers, spent }
     }
 
-    /// Forgets those who were not heard for a minute.
+    /// Forgets those who were not heard for a day; until then their money counts.
     pub fn forget(&mut self, now: Instant) {
         self.by.retain(|_, all| {
-            all.retain(|_, (_, at)| now.saturating_duration_since(*at) < MINUTE);
+            all.retain(|_, (_, at)| now.saturating_duration_since(*at) < DAY);
             !all.is_empty()
         });
     }
@@ -344,24 +361,42 @@ mod tests {
 
     fn report(total: u64, minute: u64, growth: f64) -> Report {
         let growth = Growth { requests: growth, tokens: 0.0 };
-        Report { of: OF, total: used(total), minute: used(minute), growth }
+        let spent = PicoUsd(total);
+        Report { of: OF, total: used(total), minute: used(minute), growth, spent }
+    }
+
+    fn note(usage: &mut Usage, requests: u64, now: Instant) {
+        let witness = Witness {
+            of: OF,
+            taught: Vec::new(),
+            in_flight: 0,
+            failures: 0,
+            recoveries: 0,
+            pause: None,
+            used: used(requests),
+            spent: PicoUsd(requests),
+            limits: LIMITS,
+            has_budget: true,
+            quota: None,
+        };
+        usage.note(&witness, now);
     }
 
     #[test]
     fn a_report_tells_the_minute_and_how_it_grows() {
         let (mut usage, mut now) = (Usage::default(), time::now());
-        usage.note(OF, LIMITS, used(1_000), now);
+        note(&mut usage, 1_000, now);
         assert_eq!(usage.report(OF, now).unwrap().minute, used(0), "it counts from now on");
         for second in 1..=30 {
             now += Duration::from_secs(1);
-            usage.note(OF, LIMITS, used(1_000 + 2 * second), now);
+            note(&mut usage, 1_000 + 2 * second, now);
         }
         let grows = usage.report(OF, now).unwrap();
         assert_eq!((grows.minute.requests, grows.total.requests), (60, 1_060));
         assert!((grows.growth.requests - 2.0).abs() < 1e-9);
         for second in 31..=90 {
             now += Duration::from_secs(1);
-            usage.note(OF, LIMITS, used(1_000 + 2 * second), now);
+            note(&mut usage, 1_000 + 2 * second, now);
         }
         let steady = usage.report(OF, now).unwrap();
         assert_eq!(steady.minute.requests, 120);
@@ -373,14 +408,14 @@ mod tests {
     #[test]
     fn a_report_is_due_when_much_was_used_and_every_few_seconds() {
         let (mut usage, now) = (Usage::default(), time::now());
-        usage.note(OF, LIMITS, used(0), now);
+        note(&mut usage, 0, now);
         assert_eq!(usage.due(10, now), [OF]);
         usage.report(OF, now);
         assert!(usage.due(10, now).is_empty());
         let soon = now + AT_MOST;
-        usage.note(OF, LIMITS, used(3), soon);
+        note(&mut usage, 3, soon);
         assert!(usage.due(10, soon).is_empty(), "three of six hundred among ten");
-        usage.note(OF, LIMITS, used(4), soon);
+        note(&mut usage, 4, soon);
         assert_eq!(usage.due(10, soon), [OF]);
         assert!(usage.due(10, now).is_empty(), "not twice at once");
         assert_eq!(usage.due(1, now + AT_LEAST), [OF]);
@@ -396,32 +431,39 @@ mod tests {
         }
         let told = accounts.answer(OF, boots[0], now);
         assert_eq!((told.others.requests, told.sharers), (60, 3));
+        assert_eq!(told.spent, PicoUsd(60));
         assert!((told.growth.requests - 1.0).abs() < 1e-9);
         let stranger = accounts.answer(OF, Boot([9; 12]), now + Duration::from_secs(4));
         assert_eq!(stranger.others.requests, 70 + 6);
         let faded = accounts.answer(OF, boots[0], now + Duration::from_secs(35));
         assert_eq!(faded.others.requests, 35, "half of seventy");
-        accounts.forget(now + MINUTE);
-        assert_eq!(accounts.answer(OF, boots[0], now).sharers, 0);
+        let gone = now + MINUTE;
+        accounts.forget(gone);
+        let told = accounts.answer(OF, boots[0], gone);
+        assert_eq!((told.sharers, told.others, told.spent), (0, used(0), PicoUsd(60)));
+        accounts.forget(now + DAY);
+        assert_eq!(accounts.answer(OF, boots[0], gone).spent, PicoUsd::ZERO);
     }
 
     #[test]
     fn the_owner_who_knows_most_is_believed() {
         let (mut usage, now) = (Usage::default(), time::now());
-        usage.note(OF, LIMITS, used(0), now);
+        note(&mut usage, 0, now);
         assert_eq!(usage.others(OF), None);
         let answer = |requests, sharers| Answer {
             of: OF,
             others: used(requests),
             growth: Growth::default(),
             sharers,
+            spent: PicoUsd(requests),
         };
         usage.hear(answer(50, 2), 0, now);
         usage.hear(answer(80, 3), 1, now);
         assert_eq!(usage.others(OF).map(|others| others.sharers), Some(3));
         let later = now + GROWS + Duration::from_secs(1);
         usage.hear(answer(10, 2), 0, later);
-        assert_eq!(usage.others(OF).map(|others| others.used), Some(used(10)));
+        let others = usage.others(OF).unwrap();
+        assert_eq!((others.used, others.spent), (used(10), PicoUsd(80)), "money never falls");
         usage.hear(answer(10, 2), OWNERS, later);
     }
 

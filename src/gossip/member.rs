@@ -232,10 +232,14 @@ impl fmt::Debug for Members {
     }
 }
 
+/// Nothing longer is said at once: when a whole fleet starts, every probe is as long as it may be.
+const LONGEST: usize = 800;
+const _: () = assert!(LONGEST + RECORD_HEAD <= ROOM, "it fits into a datagram");
+
 fn config(members: u32) -> Config {
     let members = NonZeroU32::new(members).unwrap_or(NonZeroU32::MIN);
     Config {
-        max_packet_size: NonZeroUsize::new(ROOM - RECORD_HEAD).unwrap_or(NonZeroUsize::MIN),
+        max_packet_size: NonZeroUsize::new(LONGEST).unwrap_or(NonZeroUsize::MIN),
         remove_down_after: Some(REMEMBERED),
         // The node has its own clocks for these, and one purse for all that is told.
         periodic_announce: None,

@@ -5,8 +5,9 @@
 //! who was given three parts in this round has more than who was given none. So a weight wanders
 //! with the sums, of which everybody who knows a deployment makes one, and only ratios are read: a
 //! part that is lost takes numerator and denominator alike. What is sent is rounded, and what was sent is what the sender gives
-//! up: no mass is made or lost but on the way. Parts are clipped to twice what is usual, so that
-//! nobody's word weighs more than that of two others.
+//! up: no mass is made or lost but on the way. For its weight no part may have more than twice the
+//! samples that are usual, so that nobody's word counts for more than that of two others; who lies
+//! all the time is still heard like anybody else, which is much among few.
 //!
 //! A round is one datagram at most, however many deployments there are: the last seconds first, and
 //! then of the last minutes what was not sent for the longest.
@@ -65,6 +66,7 @@ pub struct SlowPart {
 pub struct PushSum {
     by: HashMap<Fingerprint, Mass>,
     as_of: Instant,
+    smoothed_at: Instant,
     /// Where the next round begins, so that all get their turn.
     turn: usize,
 }
@@ -75,7 +77,8 @@ struct Mass {
     load: Load,
     kinds: [Option<Box<OfKind>>; Kind::COUNT],
     quota: Option<quota::Latest>,
-    usual: Usual,
+    /// Of tries, waits and outcomes.
+    usual: [Usual; 3],
     /// When a peer last said something about it.
     heard: Option<Instant>,
     /// Whether this sidecar calls it, too.
@@ -88,11 +91,20 @@ struct OfKind {
     slow: Slow,
     /// That of the slow, which takes other ways.
     weight: f64,
+    smooth: Smooth,
     usual: Usual,
     sent: Option<Instant>,
 }
 
-/// Weights of the parts that were heard last.
+/// What was there over the last rounds. A sample weighs as much as many where it was just seen, or
+/// given; over some rounds every one gets its turn, and none speaks for the fleet.
+#[derive(Debug, Default)]
+struct Smooth {
+    slow: Slow,
+    weight: f64,
+}
+
+/// How many samples the parts that were heard last had for their weight.
 #[derive(Debug, Default)]
 struct Usual {
     last: [f32; Usual::COUNT],
@@ -103,25 +115,35 @@ struct Usual {
 const LOAD_TIME: Duration = Duration::from_secs(10);
 /// That of the weight which goes with the last minutes.
 const SLOW_TIME: Duration = Duration::from_secs(100);
-/// What is known of the last minutes is sent so often at most.
-pub const SLOW_EVERY: Duration = Duration::from_secs(5);
+/// Over how long that is smoothed.
+const SMOOTH_TIME: Duration = Duration::from_secs(60);
+/// A datagram of so many bytes takes no more of the last minutes,
+const ENOUGH: usize = 600;
+/// but what was not sent for so long.
+const SLOW_EVERY: Duration = Duration::from_secs(5);
 /// Deployments that only others call.
 const MOST_FOREIGN: usize = 64;
 /// What weighs less is not sent; it fades where it is.
 const LEAST: f64 = 1e-4;
 /// The same of a bin.
 const LEAST_BIN: f64 = 1e-3;
-/// A part that weighs less than this is never clipped.
-const LIGHT: f64 = 5.0;
-/// No part weighs more than this, by sidecars,
-const MOST_WEIGHT: f64 = 10.0;
-/// and by samples.
+/// Where all have fewer samples than this, nothing is clipped.
+const LIGHT: f64 = 3.0;
+/// No part weighs more: whoever has so much in one piece has not come by it honestly, or keeps
+/// enough for itself.
+const MOST_WEIGHT: f64 = 1.0;
+/// No part has more samples for its weight.
 const HEAVIEST: f64 = 100_000.0;
 
 impl PushSum {
     /// Nothing.
     pub fn new(now: Instant) -> Self {
-        Self { by: HashMap::new(), as_of: now, turn: 0 }
+        Self { by: HashMap::new(), as_of: now, smoothed_at: now, turn: 0 }
+    }
+
+    /// Takes up what was saved of the last minutes.
+    pub fn restore(&mut self, part: &SlowPart) {
+        self.by.entry(part.of).or_default().add_slow(part.kind, &part.slow);
     }
 
     /// Says which deployments this sidecar calls; what it knows of others makes room for theirs.
@@ -156,7 +178,7 @@ impl PushSum {
 
     /// Packs a part for each of so many peers, and gives it up: all get the same.
     pub fn split(&mut self, peers: u32, packet: &mut Packet, now: Instant) {
-        self.age(now);
+        self.smooth(now);
         if peers == 0 {
             return;
         }
@@ -178,18 +200,19 @@ impl PushSum {
     }
 
     fn split_slow(&mut self, part: f64, given: f64, packet: &mut Packet, now: Instant) {
-        let is_due = |sent: Option<Instant>| {
-            sent.is_none_or(|sent| now.saturating_duration_since(sent) >= SLOW_EVERY)
-        };
         let of_kind = |of: Fingerprint, kind: Kind, mass: &Mass| {
             let sent = mass.kinds.get(kind.at())?.as_ref()?.sent;
-            is_due(sent).then_some((sent, of, kind))
+            Some((sent, of, kind))
         };
         let all = self.by.iter();
         let all = all.flat_map(|(of, mass)| Kind::all().map(move |kind| (*of, kind, mass)));
         let mut due: Vec<_> = all.filter_map(|(of, kind, mass)| of_kind(of, kind, mass)).collect();
         due.sort_by_key(|(sent, of, kind)| (*sent, *of, kind.at()));
-        for (_, of, kind) in due {
+        for (sent, of, kind) in due {
+            let is_late = sent.is_none_or(|sent| now.saturating_duration_since(sent) >= SLOW_EVERY);
+            if !is_late && packet.bytes().len() >= ENOUGH {
+                break;
+            }
             let known = self.by.get_mut(&of).and_then(|mass| mass.kinds.get_mut(kind.at()));
             let Some(Some(own)) = known else { continue };
             let (slow, weight) = (rounded_part(&own.slow, part), rounded(own.weight * part));
@@ -212,9 +235,14 @@ impl PushSum {
         self.age(now);
         let Some(mass) = self.heard(part.of) else { return false };
         let kinds = || part.kinds.iter().filter(|(_, quick)| is_sane(quick));
-        let weight = part.load.tries + kinds().map(|(_, quick)| quick.weight()).sum::<f64>();
-        let clip = mass.usual.clip(weight);
-        mass.weight += part.weight.min(MOST_WEIGHT) * clip;
+        let whole = whole(part.weight);
+        mass.weight += part.weight * whole;
+        let waits = kinds().map(|(_, quick)| quick.waits()).sum();
+        let outcomes = kinds().map(|(_, quick)| quick.outcomes()).sum();
+        let counts = [part.load.tries, waits, outcomes];
+        let clips =
+            mass.usual.iter_mut().zip(counts).map(|(it, count)| it.clip(count, part.weight));
+        let clip = clips.fold(1.0, f64::min) * whole;
         mass.load.in_flight += part.load.in_flight.min(HEAVIEST) * clip;
         mass.load.tries += part.load.tries * clip;
         for (kind, quick) in kinds() {
@@ -237,9 +265,10 @@ impl PushSum {
         mass.heard = Some(now);
         let Some(own) = mass.kind(part.kind) else { return false };
         let sums = part.slow.sums().into_iter().take(2);
-        let clip = own.usual.clip(sums.fold(part.slow.weight(), f64::max));
-        own.slow.add(&part.slow.scaled(clip));
-        own.weight += part.weight.min(MOST_WEIGHT) * clip;
+        let whole = whole(part.weight);
+        own.weight += part.weight * whole;
+        let clip = own.usual.clip(sums.fold(part.slow.weight(), f64::max), part.weight);
+        own.slow.add(&part.slow.scaled(clip * whole));
         true
     }
 
@@ -255,7 +284,7 @@ impl PushSum {
             let mass = mass?;
             let own = mass.kinds.get(kind.at())?.as_ref()?;
             let quick = own.quick.scaled(scale(mass.weight, members));
-            let slow = own.slow.scaled(scale(own.weight, members));
+            let slow = own.smoothed(members);
             Some((kind, Model::of_parts(&quick, &slow, now)))
         })
     }
@@ -300,6 +329,19 @@ impl PushSum {
         self.by.retain(|_, mass| mass.is_own || mass.sum() > LEAST);
     }
 
+    /// Ends a round.
+    fn smooth(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.smoothed_at).as_secs_f64();
+        self.smoothed_at = now;
+        self.age(now);
+        let kept = (-elapsed / SMOOTH_TIME.as_secs_f64()).exp();
+        for own in self.by.values_mut().flat_map(|mass| mass.kinds.iter_mut().flatten()) {
+            own.smooth.slow = own.smooth.slow.scaled(kept);
+            own.smooth.slow.add(&own.slow.scaled(1.0 - kept));
+            own.smooth.weight = own.smooth.weight * kept + own.weight * (1.0 - kept);
+        }
+    }
+
     /// Lets all fade until `now`.
     pub fn age(&mut self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.as_of);
@@ -339,7 +381,7 @@ impl Default for Mass {
             load: Load::default(),
             kinds: [const { None }; Kind::COUNT],
             quota: None,
-            usual: Usual::default(),
+            usual: Default::default(),
             heard: None,
             is_own: false,
         }
@@ -349,8 +391,25 @@ impl Default for Mass {
 impl Default for OfKind {
     fn default() -> Self {
         let (quick, slow, usual) = Default::default();
-        Self { quick, slow, weight: 1.0, usual, sent: None }
+        Self { quick, slow, weight: 1.0, smooth: Smooth::default(), usual, sent: None }
     }
+}
+
+impl OfKind {
+    /// What all know of the last minutes, if there are so many.
+    fn smoothed(&self, members: u32) -> Slow {
+        let Self { slow, weight, smooth, .. } = self;
+        if smooth.weight > LEAST && !smooth.slow.is_empty() {
+            smooth.slow.scaled(scale(smooth.weight, members))
+        } else {
+            slow.scaled(scale(*weight, members))
+        }
+    }
+}
+
+/// The factor that makes a part of this weight one that may be.
+fn whole(weight: f64) -> f64 {
+    if weight > MOST_WEIGHT { MOST_WEIGHT / weight } else { 1.0 }
 }
 
 /// How many times the sums of all are those that come with this weight.
@@ -414,11 +473,12 @@ impl Mass {
 impl Usual {
     const COUNT: usize = 9;
 
-    /// The factor that makes a part of this weight no heavier than it may be.
-    fn clip(&mut self, weight: f64) -> f64 {
-        if weight <= 0.0 {
+    /// The factor that makes the samples of a part no more than they may be for its weight.
+    fn clip(&mut self, samples: f64, weight: f64) -> f64 {
+        if samples <= 0.0 {
             return 1.0;
         }
+        let density = samples / weight.max(LEAST);
         let mut most = HEAVIEST;
         if self.count >= Self::COUNT {
             let mut sorted = self.last;
@@ -428,11 +488,11 @@ impl Usual {
         }
         #[expect(clippy::cast_possible_truncation, reason = "a weight of some digits")]
         if let Some(place) = self.last.get_mut(self.count % Self::COUNT) {
-            *place = weight.min(HEAVIEST) as f32;
+            *place = density.min(HEAVIEST) as f32;
         }
         // After the first round only the remainder counts.
         self.count = if self.count + 1 >= 2 * Self::COUNT { Self::COUNT } else { self.count + 1 };
-        (most / weight).min(1.0)
+        (most / density).min(1.0)
     }
 }
 
@@ -460,8 +520,13 @@ fn is_sane(quick: &Quick) -> bool {
 
 /// The same of the line and the pace; prompts have a length, too.
 fn is_sane_slow(slow: &Slow) -> bool {
-    let [_, weight, x, y, _, _, tokens, seconds] = slow.sums();
-    y <= weight * 3_600.0 && x <= weight * 1e8 && seconds <= tokens * 3_600.0
+    let [_, weight, x, y, xx, xy, tokens, seconds] = slow.sums();
+    let (wait, length) = (3_600.0, 1e8);
+    y <= weight * wait
+        && x <= weight * length
+        && xx <= x * length
+        && xy <= x * wait
+        && seconds <= tokens * wait
 }
 
 #[cfg(test)]
@@ -557,7 +622,7 @@ mod tests {
         all[3].load(OF, 100.0, 100.0, now);
         all[3].learn(OF, KIND, &taught(&waits, now), now);
         let mut dice = fastrand::Rng::with_seed(7);
-        for _ in 0..30 {
+        for _ in 0..60 {
             now += Duration::from_secs(1);
             for from in 0..all.len() {
                 let mut packet = Packet::default();
@@ -574,8 +639,8 @@ mod tests {
             let (_, model) = own.models(OF, 8, now).next().unwrap();
             let known = model.forecast(&prior, now);
             assert!((known.expected(1_000).as_secs_f64() / truth).ln().abs() < 0.1);
-            // 100 samples, a quarter of the half-life ago.
-            assert!((60.0..110.0).contains(&known.samples()), "{}", known.samples());
+            // 100 samples, half of the half-life ago.
+            assert!((55.0..100.0).contains(&known.samples()), "{}", known.samples());
         }
     }
 
@@ -583,11 +648,11 @@ mod tests {
     fn nobody_weighs_more_than_twice_the_usual() {
         let now = time::now();
         let mut here = PushSum::new(now);
-        let part = |weight: f64| QuickPart {
+        let part = |samples: f64| QuickPart {
             of: OF,
-            weight: 0.0,
+            weight: 0.25,
             load: Load::default(),
-            kinds: [(KIND, Quick::of([weight, weight, 0.0, 0.0, 0.0]))].into_iter().collect(),
+            kinds: [(KIND, Quick::of([samples, samples, 0.0, 0.0, 0.0]))].into_iter().collect(),
             quota: None,
         };
         for _ in 0..9 {

@@ -4,7 +4,9 @@
 //! Beside foca's own broadcasts, because what is told here must be joined with what is known, must
 //! not wait for a tick, and must not take the rest of a datagram with it where it does not read.
 //! What is sent has a rate that it keeps at any size of the fleet: rumours wait, and where too many
-//! wait the oldest is dropped, which the next comparison of tables mends.
+//! wait the oldest is dropped, which the next comparison of tables mends. Cards are no reason to send
+//! anything. They go along with what is sent anyway, a few at a time: a whole fleet that starts, or
+//! takes up new keys, has one of each member to tell, and a pause must not wait behind them.
 
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,8 @@ pub enum About {
 pub struct Rumors {
     /// The oldest first.
     waiting: Vec<Rumor>,
+    /// Cards, likewise.
+    cards: Vec<Rumor>,
     last: Option<Instant>,
     purse: Purse,
     dropped: u64,
@@ -51,23 +55,30 @@ pub struct Purse {
 pub const LISTENERS: usize = 3;
 /// News wait so long for others to go with them.
 const TICK: Duration = Duration::from_millis(100);
+/// Cards that go along with one datagram.
+const CARDS: usize = 1;
 /// Rumours that wait.
 const MOST: usize = 256;
 
 impl Rumors {
     /// Nothing to tell.
     pub fn new(now: Instant) -> Self {
-        Self { waiting: Vec::new(), last: None, purse: Purse::new(now), dropped: 0 }
+        let (waiting, cards) = (Vec::new(), Vec::new());
+        Self { waiting, cards, last: None, purse: Purse::new(now), dropped: 0 }
     }
 
     /// Adds news, for a fleet of so many.
     pub fn add(&mut self, about: About, record: Record, members: usize) {
-        self.waiting.retain(|rumor| rumor.about != about);
-        if self.waiting.len() >= MOST {
-            self.waiting.remove(0);
+        let queue = match about {
+            About::Card(_) => &mut self.cards,
+            About::Cooldown(_) | About::Failures(..) => &mut self.waiting,
+        };
+        queue.retain(|rumor| rumor.about != about);
+        if queue.len() >= MOST {
+            queue.remove(0);
             self.dropped += 1;
         }
-        self.waiting.push(Rumor { about, record, left: times(members) });
+        queue.push(Rumor { about, record, left: times(members) });
     }
 
     /// When to tell next; `None` where there is nothing.
@@ -78,15 +89,14 @@ impl Rumors {
         Some(self.last.map_or(now, |last| last + TICK).max(self.purse.ready()))
     }
 
-    /// Packs what one listener is told, what was told least often first.
+    /// Packs what one listener is told.
     pub fn pack(&mut self, packet: &mut Packet) {
-        self.waiting.sort_by_key(|rumor| std::cmp::Reverse(rumor.left));
-        for rumor in &mut self.waiting {
-            if packet.add(&rumor.record).is_ok() {
-                rumor.left -= 1;
-            }
-        }
-        self.waiting.retain(|rumor| rumor.left > 0);
+        pack(&mut self.waiting, usize::MAX, packet);
+    }
+
+    /// Packs a few cards with something else.
+    pub fn pack_cards(&mut self, packet: &mut Packet) {
+        pack(&mut self.cards, CARDS, packet);
     }
 
     /// Notes that a round is over which took so many bytes.
@@ -95,20 +105,21 @@ impl Rumors {
         self.purse.spend(bytes, now);
     }
 
-    /// Notes bytes that go the same way.
-    pub fn spent(&mut self, bytes: usize, now: Instant) {
-        self.purse.spend(bytes, now);
-    }
-
-    /// Whether nothing more may be sent now.
-    pub fn is_broke(&self, now: Instant) -> bool {
-        self.purse.ready() > now
-    }
-
     /// How many were dropped because too many waited.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
+}
+
+/// Packs what was told least often first.
+fn pack(queue: &mut Vec<Rumor>, most: usize, packet: &mut Packet) {
+    queue.sort_by_key(|rumor| std::cmp::Reverse(rumor.left));
+    for rumor in queue.iter_mut().take(most) {
+        if packet.add(&rumor.record).is_ok() {
+            rumor.left -= 1;
+        }
+    }
+    queue.retain(|rumor| rumor.left > 0);
 }
 
 /// How often each is to tell a rumour so that everybody hears it: each then hears it about as
@@ -124,14 +135,16 @@ fn times(members: usize) -> u32 {
 }
 
 impl Purse {
-    const RATE: f64 = 1_000.0;
-    const MOST: f64 = 24_000.0;
+    const RATE: f64 = 750.0;
+    const MOST: f64 = 20_000.0;
 
-    fn new(now: Instant) -> Self {
+    /// A full one.
+    pub fn new(now: Instant) -> Self {
         Self { bytes: Self::MOST, at: now }
     }
 
-    fn spend(&mut self, bytes: usize, now: Instant) {
+    /// Takes bytes out, also such as are not there.
+    pub fn spend(&mut self, bytes: usize, now: Instant) {
         let since = now.saturating_duration_since(self.at).as_secs_f64();
         let earned = (self.bytes + since * Self::RATE).min(Self::MOST);
         #[expect(clippy::cast_precision_loss, reason = "some kilobytes")]
@@ -140,7 +153,7 @@ impl Purse {
     }
 
     /// From when on something is there.
-    fn ready(&self) -> Instant {
+    pub fn ready(&self) -> Instant {
         if self.bytes >= 0.0 {
             return self.at;
         }
@@ -209,8 +222,27 @@ mod tests {
         let about = About::Failures(Fingerprint([0; 8]), of);
         rumors.add(about, rumor(0, 1).1, 9);
         assert_eq!((rumors.waiting.len(), rumors.dropped()), (MOST, 1));
-        rumors.told(26_000, now);
-        assert!(rumors.is_broke(now) && rumors.due(now) > Some(now + TICK));
-        assert!(!rumors.is_broke(now + Duration::from_secs(2)));
+        rumors.told(21_000, now);
+        let due = rumors.due(now).unwrap().duration_since(now).as_secs_f64();
+        assert!((due - 1_000.0 / Purse::RATE).abs() < 1e-6, "{due}");
+    }
+
+    #[test]
+    fn cards_go_along_and_make_nobody_wait() {
+        let now = time::now();
+        let mut rumors = Rumors::new(now);
+        for name in 0..9 {
+            let told = super::super::fact::card::Told {
+                boot: Boot([name; 12]),
+                turn: 1,
+                card: super::super::Card::default(),
+                keys: [1].into(),
+            };
+            rumors.add(About::Card(told.boot), Record::Card(told), 9);
+        }
+        assert_eq!(rumors.due(now), None);
+        let mut packet = Packet::default();
+        rumors.pack_cards(&mut packet);
+        assert_eq!(super::super::wire::Records::of(packet.bytes()).count(), CARDS);
     }
 }

@@ -37,6 +37,8 @@ pub struct Witness {
     pub spent: PicoUsd,
     /// The limits that the configuration wants kept, per minute.
     pub limits: Limits,
+    /// Whether there is a budget, of it or of its provider.
+    pub has_budget: bool,
     /// What its provider said last of its own limits.
     pub quota: Option<Quota>,
 }
@@ -106,7 +108,7 @@ pub struct Known {
     pub cooldown: Option<Cooldown>,
     /// Whether this sidecar is the one, or one of those, to probe it now, once its pause is over.
     pub may_probe: bool,
-    /// What the others have used; `None` where no limit is shared.
+    /// What the others have used; `None` where neither limits nor a budget are shared.
     pub others: Option<Others>,
     /// What its provider said last, to whomever.
     pub quota: Option<Quota>,
@@ -148,4 +150,7 @@ pub struct Others {
     pub as_of: Instant,
     /// How many sidecars use the limit, this one included.
     pub sharers: u32,
+    /// Money of all others since they began, also of those that are gone, as far as it was heard.
+    /// Never falls.
+    pub spent: PicoUsd,
 }

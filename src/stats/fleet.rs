@@ -214,6 +214,7 @@ impl Row {
             },
             spent: PicoUsd(fleet.spent.load(Ordering::Relaxed)),
             limits: tie.limits,
+            has_budget: self.own.has_budget() || self.provider.has_budget(),
             quota: quota.map(|(left, tokens, told)| Quota {
                 left,
                 tokens,
@@ -283,6 +284,7 @@ fn join(all: &mut Witness, more: Witness) {
     all.used.requests += more.used.requests;
     all.used.tokens += more.used.tokens;
     all.spent += more.spent;
+    all.has_budget |= more.has_budget;
     all.pause = all.pause.into_iter().chain(more.pause).max_by_key(|pause| pause.remaining);
     all.limits = Limits {
         requests: all.limits.requests.max(more.limits.requests),
@@ -437,8 +439,14 @@ mod tests {
         let rows = rows(&table, Rule::Pillion, false, now);
         let used = Used { requests: 30, tokens: 600 };
         let (requests_per_second, tokens_per_second) = (2.0, 40.0);
-        let others =
-            Others { used, requests_per_second, tokens_per_second, as_of: now, sharers: 3 };
+        let others = Others {
+            used,
+            requests_per_second,
+            tokens_per_second,
+            as_of: now,
+            sharers: 3,
+            spent: PicoUsd::ZERO,
+        };
         let known = Known { others: Some(others), in_flight: 4.0, ..Known::default() };
         table.advise(view(known.clone(), now), now);
         let _try = rows.get(FIRST).unwrap().enter(None, 0, now);

@@ -8,6 +8,8 @@ mod laws;
 
 use std::path::Path;
 
+use proptest::prelude::*;
+
 #[track_caller]
 fn check(target: &str, law: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
@@ -28,8 +30,19 @@ fn every_seed_keeps_the_laws() {
     check("anthropic_stream", laws::anthropic_stream);
     check("assemble", laws::assemble);
     check("config", laws::config);
+    check("gossip", laws::gossip);
     check("openai_stream", laws::openai_stream);
     check("peek", laws::peek);
     check("sse", laws::sse);
     check("watch", laws::watch);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_keep_the_law_of_gossip(
+        tag in 0u8..12, length in 0u8..80, bytes in proptest::collection::vec(any::<u8>(), 0..1_500),
+    ) {
+        // Some of them look like a record.
+        laws::gossip(&[&[tag, 0, length], bytes.as_slice()].concat());
+    }
 }

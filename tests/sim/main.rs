@@ -1,4 +1,5 @@
-//! Seeded simulations in virtual time: the code of `routing` against upstreams that are known.
+//! Seeded simulations in virtual time: the code of `routing` against upstreams that are known, and
+//! fleets of the nodes of `gossip`.
 //!
 //! `cargo test --test sim -- --nocapture` prints their tables. They are models: they rank
 //! designs, and their milliseconds are those of the model.
@@ -7,6 +8,7 @@ mod censoring;
 mod clock;
 mod effect;
 mod estimator;
+mod gossip;
 mod hedging;
 mod herd;
 mod table;

@@ -179,6 +179,7 @@ impl Node {
         let own = self.cards.count();
         let lacks_many = (theirs as usize) * 10 < own * 9;
         let mut cards: Vec<_> = self.cards.all().cloned().collect();
+        cards.sort_by_key(|told| told.boot);
         self.dice.shuffle(&mut cards);
         cards.truncate(if lacks_many { own } else { A_FEW });
         cards.into_iter().map(Record::Card).collect()

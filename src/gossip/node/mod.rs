@@ -191,11 +191,8 @@ impl Node {
         self.push_sum.own(witnesses.iter().map(|witness| witness.of));
         let named = |of: &Fingerprint| witnesses.iter().any(|witness| witness.of == *of);
         self.own.retain(|of, _| named(of));
-        let is_limited = |of| {
-            let limits = witnesses.iter().find(|witness| witness.of == of).map(|it| it.limits);
-            limits.is_some_and(|limits| limits != Limits::default())
-        };
-        self.usage.keep(is_limited);
+        let witness_of = |of| witnesses.iter().find(|witness| witness.of == of);
+        self.usage.keep(|of| witness_of(of).is_some_and(is_shared));
         let elapsed = now.saturating_duration_since(self.told_at).min(LONGEST_GAP);
         self.told_at = now;
         for witness in witnesses {
@@ -206,7 +203,7 @@ impl Node {
     }
 
     fn witness(&mut self, witness: &Witness, elapsed: Duration, now: Instant) {
-        let Witness { of, limits, used, .. } = *witness;
+        let Witness { of, used, .. } = *witness;
         for (kind, model) in &witness.taught {
             self.push_sum.learn(of, *kind, model, now);
         }
@@ -219,8 +216,8 @@ impl Node {
         if let Some(quota) = witness.quota {
             self.push_sum.quota(of, quota.into(), now);
         }
-        if limits != Limits::default() {
-            self.usage.note(of, limits, used, now);
+        if is_shared(witness) {
+            self.usage.note(witness, now);
         }
         if witness.recoveries > last.recoveries && self.cooldowns.recover(of, now) == Heard::News {
             self.evidence.judged(of);
@@ -300,7 +297,7 @@ impl Node {
                 Record::Slow(part) => {
                     let factor = saved::kept(part.slow.weight(), away);
                     let slow = part.slow.scaled(factor);
-                    self.push_sum.hear_slow(&SlowPart { slow, ..*part }, now);
+                    self.push_sum.restore(&SlowPart { slow, ..*part });
                 }
                 // Nothing else is saved.
                 Record::Answer(_)
@@ -359,6 +356,11 @@ impl Node {
     }
 }
 
+/// Whether others have to know what is used of a deployment.
+fn is_shared(witness: &Witness) -> bool {
+    witness.limits != Limits::default() || witness.has_budget
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -398,6 +400,7 @@ mod tests {
             used: Used::default(),
             spent: PicoUsd::ZERO,
             limits: Limits::default(),
+            has_budget: false,
             quota: None,
         }
     }
@@ -472,6 +475,7 @@ mod tests {
         let mut net = Net::of(12);
         net.run(Duration::from_secs(5));
         assert!(net.views().iter().all(|view| view.members == 12));
+        net.run(Duration::from_secs(15));
         let now = net.now;
         let seen = net.at(5).members(now);
         assert_eq!(seen.len(), 12);

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::super::identity::Boot;
 use super::super::limits::{Answer, OWNERS};
-use super::super::rumor::LISTENERS;
+use super::super::rumor::{LISTENERS, Purse};
 use super::super::wire::{Packet, Record};
 use super::{Node, Settings};
 use crate::lexicon::Fingerprint;
@@ -21,6 +21,8 @@ pub(super) struct Rounds {
     resync: Instant,
     tidy: Instant,
     swim: Instant,
+    /// For changes of membership, and the probes that tell them, too.
+    swim_purse: Purse,
     compared: Instant,
     /// What peers said last of how many there are.
     counts: [u32; Rounds::COUNTS],
@@ -57,12 +59,17 @@ impl Rounds {
             resync: now + settings.resync.mul_f64(dice.f64()),
             tidy: now + TIDY,
             swim: now,
+            swim_purse: Purse::new(now),
             compared: now,
             counts: [0; Self::COUNTS],
             counted: 0,
             owners: HashMap::new(),
             answers: Vec::new(),
         }
+    }
+
+    fn swim_due(&self) -> Instant {
+        self.swim.max(self.swim_purse.ready())
     }
 
     pub(super) fn seek(&mut self, now: Instant) {
@@ -135,7 +142,7 @@ impl Node {
             self.rounds.tidy = now + TIDY;
             self.tidy(now);
         }
-        if self.members.has_news() && self.rounds.swim <= now && !self.rumors.is_broke(now) {
+        if self.members.has_news() && self.rounds.swim_due() <= now {
             self.rounds.swim = now + SWIM;
             self.members.gossip(now);
         }
@@ -147,7 +154,7 @@ impl Node {
 
     fn next(&self, swim: Option<Instant>, now: Instant) -> Instant {
         let Rounds { push, seek, resync, tidy, .. } = self.rounds;
-        let news = self.members.has_news().then_some(self.rounds.swim.max(now + LEAST_WAIT));
+        let news = self.members.has_news().then_some(self.rounds.swim_due().max(now + LEAST_WAIT));
         let rumors = self.rumors.due(now).map(|due| due.max(now + LEAST_WAIT));
         let rumors = rumors.filter(|_| !self.members.live().is_empty());
         let usage = self.usage.next().map(|due| due.max(now + LEAST_WAIT));
@@ -165,6 +172,7 @@ impl Node {
         // Between packing and sending nothing can go wrong, so what is given up is sent.
         let _ = packet.add(&Record::Mood(self.mood(now)));
         self.push_sum.split(u32::try_from(to.len()).unwrap_or_default(), &mut packet, now);
+        self.rumors.pack_cards(&mut packet);
         for to in to {
             self.send(to, &packet, now);
         }
@@ -226,8 +234,9 @@ impl Node {
         for (to, said) in all {
             let mut packet = Packet::default();
             if packet.add(&Record::Swim(said)).is_ok() {
+                self.rounds.swim_purse.spend(packet.bytes().len(), now);
                 self.rumors.pack(&mut packet);
-                self.rumors.spent(packet.bytes().len(), now);
+                self.rumors.pack_cards(&mut packet);
                 self.send(to, &packet, now);
             }
         }
@@ -246,6 +255,7 @@ impl Node {
             if packet.is_empty() {
                 break;
             }
+            self.rumors.pack_cards(&mut packet);
             bytes += packet.bytes().len();
             self.send(to, &packet, now);
         }

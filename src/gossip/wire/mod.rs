@@ -106,7 +106,7 @@ mod tests {
     use crate::gossip::identity::{Boot, Origin};
     use crate::gossip::limits::{Answer, Growth, Report};
     use crate::gossip::push_sum::{Load, QuickPart, SlowPart};
-    use crate::lexicon::Fingerprint;
+    use crate::lexicon::{Fingerprint, PicoUsd};
     use crate::routing::Kind;
     use crate::routing::fleet::Why;
     use crate::routing::latency::{Histogram, Quick, Seen, Slow};
@@ -225,12 +225,17 @@ mod tests {
             any::<(u32, u16, u64)>().prop_map(|(members, paused, table)| {
                 Record::Mood(Mood { members, paused, table })
             }),
-            (of(), used(), used(), growth()).prop_map(|(of, total, minute, growth)| {
-                Record::Report(Report { of, total, minute, growth })
-            }),
-            (of(), used(), growth(), any::<u32>()).prop_map(|(of, others, growth, sharers)| {
-                Record::Answer(Answer { of, others, growth, sharers })
-            }),
+            (of(), used(), used(), growth(), any::<u64>()).prop_map(
+                |(of, total, minute, growth, spent)| {
+                    Record::Report(Report { of, total, minute, growth, spent: PicoUsd(spent) })
+                }
+            ),
+            (of(), used(), growth(), any::<(u32, u64)>()).prop_map(
+                |(of, others, growth, (sharers, spent))| {
+                    let spent = PicoUsd(spent);
+                    Record::Answer(Answer { of, others, growth, sharers, spent })
+                }
+            ),
             vec(any::<u8>(), 0..200).prop_map(Record::Swim),
         ]
     }

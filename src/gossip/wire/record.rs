@@ -7,7 +7,7 @@ use crate::gossip::fact::{card, cooldown, evidence, quota};
 use crate::gossip::identity::{Boot, Origin};
 use crate::gossip::limits::{Answer, Growth, Report};
 use crate::gossip::push_sum::{Load, QuickPart, SlowPart};
-use crate::lexicon::Fingerprint;
+use crate::lexicon::{Fingerprint, PicoUsd};
 use crate::routing::Kind;
 use crate::routing::fleet::Why;
 use crate::routing::latency::histogram::BINS;
@@ -362,11 +362,13 @@ fn write_report(report: &Report, to: &mut Writer) {
     write_used(report.total, to);
     write_used(report.minute, to);
     write_growth(report.growth, to);
+    to.varint(report.spent.0);
 }
 
 fn read_report(from: &mut Reader<'_>) -> Result<Report, Garbled> {
     let (of, total) = (read_of(from)?, read_used(from)?);
-    Ok(Report { of, total, minute: read_used(from)?, growth: read_growth(from)? })
+    let (minute, growth) = (read_used(from)?, read_growth(from)?);
+    Ok(Report { of, total, minute, growth, spent: PicoUsd(from.varint()?) })
 }
 
 fn write_answer(answer: &Answer, to: &mut Writer) {
@@ -374,9 +376,11 @@ fn write_answer(answer: &Answer, to: &mut Writer) {
     write_used(answer.others, to);
     write_growth(answer.growth, to);
     to.varint(answer.sharers.into());
+    to.varint(answer.spent.0);
 }
 
 fn read_answer(from: &mut Reader<'_>) -> Result<Answer, Garbled> {
     let (of, others, growth) = (read_of(from)?, read_used(from)?, read_growth(from)?);
-    Ok(Answer { of, others, growth, sharers: from.number()? })
+    let sharers = from.number()?;
+    Ok(Answer { of, others, growth, sharers, spent: PicoUsd(from.varint()?) })
 }

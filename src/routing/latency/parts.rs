@@ -42,9 +42,19 @@ impl Quick {
         [waits, waited, answers, failures, cost]
     }
 
+    /// How many waits there are.
+    pub fn waits(&self) -> f64 {
+        self.lately.waits
+    }
+
+    /// How many answers and failures.
+    pub fn outcomes(&self) -> f64 {
+        self.lately.answers + self.lately.failures
+    }
+
     /// How much it weighs: waits and outcomes.
     pub fn weight(&self) -> f64 {
-        self.lately.waits + self.lately.answers + self.lately.failures
+        self.waits() + self.outcomes()
     }
 
     /// Forgets as [`Model`] does.

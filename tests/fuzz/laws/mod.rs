@@ -5,6 +5,7 @@
 
 mod answers;
 mod config;
+mod gossip;
 mod heard;
 mod peek;
 mod sse;
@@ -13,6 +14,7 @@ mod watched;
 
 pub use answers::assemble;
 pub use config::config;
+pub use gossip::gossip;
 pub use peek::peek;
 pub use sse::sse;
 pub use streams::{anthropic_stream, openai_stream};

@@ -31,8 +31,9 @@ impl Mode {
     }
 }
 
-/// The name that the master key has among the files of keys.
-pub const MASTER_KEY: &str = "PILLION_MASTER_KEY";
+/// The name that the master key has among the files of keys: the variable that a configuration
+/// without a master key of its own takes it from.
+pub const MASTER_KEY: &str = "LITELLM_MASTER_KEY";
 
 const CONFIG: &str = "pillion-config";
 const GOSSIP: &str = "pillion-gossip";

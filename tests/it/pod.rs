@@ -111,6 +111,26 @@ async fn keys_come_from_the_folder_and_are_rotated_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_the_application_is_asked_for_where_the_injector_mounts_one() {
+    let upstream = provider().await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(pillion::inject::MASTER_KEY), "sk-of-the-pod").unwrap();
+    let sidecar = Start::with(config(&[&upstream]))
+        .argument("--keys-dir")
+        .argument(folder.path().display().to_string())
+        .ready()
+        .await;
+    assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 401);
+    let with = |key: &str| {
+        let key = format!("\r\nauthorization: Bearer {key}\r\n");
+        chat::plain("gpt").replacen("\r\n", &key, 1)
+    };
+    assert_eq!(sidecar.ask(with("sk-other")).await.status(), 401);
+    assert_eq!(sidecar.ask(with("sk-of-the-pod")).await.status(), 200);
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_container_serves_on_while_its_application_ends() {
     let upstream = provider().await;
     let sidecar = Start::with(config(&[&upstream]))

@@ -8,6 +8,7 @@ mod gossip;
 mod inject;
 mod plan;
 mod report;
+mod signals;
 mod wait;
 mod webhook;
 
@@ -25,7 +26,6 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -47,6 +47,7 @@ use gossip::Shared;
 
 use door::Door;
 use plan::Plan;
+use signals::Signals;
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
@@ -66,8 +67,11 @@ pub fn run(cli: Cli) -> ExitCode {
 
 /// One thread for all requests: a second one costs a tenth of CPU per call and a sidecar has
 /// little to share. Blocking work (files, names) has threads of its own.
+///
+/// Timers and sockets have their turn after so few tasks that a provider that floods one of them
+/// holds up the others by no more than milliseconds.
 fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_current_thread().event_interval(16).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(work);
             runtime.shutdown_background();
@@ -304,12 +308,9 @@ impl Sidecar {
 
     /// Serves until a signal, then drains. A second signal ends at once.
     async fn run(mut self) -> ExitCode {
-        let (Ok(terminate), Ok(interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let Ok(mut signals) = Signals::new() else {
             return complain("cannot listen for signals");
         };
-        let mut signals = Signals { terminate, interrupt };
         let (written, log_stop) = watch::channel(false);
         let mut writer = JoinSet::new();
         if let Some(log) = self.access_log.take() {
@@ -391,20 +392,6 @@ async fn serve_api(
 
 /// How long the access log may take to write its last lines, and the gossip to say goodbye.
 const LAST_LINES: Duration = Duration::from_secs(2);
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
 
 async fn wait(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stopped| *stopped).await;

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use http::{Request, Uri};
 use hyper::body::Incoming;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::{Signals, bind, complain, inject};
+use super::signals::Signals;
+use super::{bind, complain, inject};
 use crate::cluster::Cluster;
 use crate::inject::Settings;
 use crate::listen::{self, Stop};
@@ -75,9 +75,7 @@ async fn serve(asked: &cli::Webhook, webhook: Arc<Webhook>) -> ExitCode {
         Ok(tls) => Arc::new(tls),
         Err(error) => return complain(&format!("no TLS: {error}")),
     };
-    let (Ok(terminate), Ok(interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let Ok(mut signals) = Signals::new() else {
         return complain("cannot listen for signals");
     };
     for (listeners, what) in [(&api, "serving reviews"), (&admin, "serving health and metrics")] {
@@ -97,7 +95,6 @@ async fn serve(asked: &cli::Webhook, webhook: Arc<Webhook>) -> ExitCode {
     work.spawn(async move {
         listen::run(admin, settings, answer, never, Duration::ZERO).await;
     });
-    let mut signals = Signals { terminate, interrupt };
     let (stop, stopped) = watch::channel(Stop::Not);
     let reviewing = webhook.clone();
     let answer = move |request| reviewing.clone().answer(request);

@@ -198,8 +198,11 @@ impl Said<'_, '_> {
     }
 }
 
+/// How the variables begin that a pod has over its file.
+pub(super) const VARIABLES: &str = "PILLION_GOSSIP_";
+
 fn variable_of(name: &str) -> String {
-    format!("PILLION_GOSSIP_{}", name.to_ascii_uppercase())
+    format!("{VARIABLES}{}", name.to_ascii_uppercase())
 }
 
 /// `host:port`, a host alone, or an IPv6 address with or without brackets.

@@ -143,9 +143,11 @@ pub fn fault_of(text: &str) -> Option<Problem> {
     };
     let source = Source::of(root, NAME);
     // A variable may stand for a text or for a number; what both make impossible is wrong. Whether
-    // a deployment can be used depends on variables, and is for each sidecar to say.
+    // a deployment can be used depends on variables, and is for each sidecar to say. Those that a
+    // pod has over the file are no part of the file.
     let first = |value: &'static str| {
-        let environment = |_: &str| Some(value.to_owned());
+        let environment =
+            |name: &str| (!name.starts_with(gossip::VARIABLES)).then(|| value.to_owned());
         let (_, found) = check::compile(&source, &environment, &provider::build);
         found.into_iter().find(Problem::is_fatal)
     };

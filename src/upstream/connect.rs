@@ -171,8 +171,8 @@ pub struct Hop {
     in_a_row: u8,
 }
 
-/// After so many reads the thread is given back, up to some megabytes at hyper's 400 KB a read.
-const MOST_IN_A_ROW: u8 = 16;
+/// After so many reads the thread is given back; hyper's are of up to 400 KB.
+const MOST_IN_A_ROW: u8 = 2;
 
 impl Hop {
     fn new(io: TokioIo<TcpStream>, to_proxy: bool, connections: Connections) -> Self {

@@ -209,7 +209,7 @@ FLEET = [
     Panel("Members", [(f"pillion_gossip_members{{{OF}}}", "{{pod}}")], "Sidecars that each one knows. Lines apart are a fleet that is split."),
     Panel("Age of what peers said", [(f"pillion_gossip_view_age_seconds{{{OF}}}", "{{pod}}")], "Grows where nothing is heard.", "s"),
     Panel("Gossip", [(rate("pillion_gossip_bytes_total", "direction", OF), "{{direction}}")], "Bytes over all sidecars.", "Bps"),
-    Panel("Packets", [(rate("pillion_gossip_packets_total", "direction", OF), "{{direction}}")], "Over all sidecars.", "pps"),
+    Panel("Datagrams", [(rate("pillion_gossip_datagrams_total", "direction", OF), "{{direction}}")], "Over all sidecars.", "pps"),
     Panel("Pods reviewed", [(rate("pillion_webhook_reviews_total", "outcome, reason", ""), "{{outcome}} {{reason}}")], "By the injectors, and what became of them.", "reqps"),
     Panel(
         "Time of a review",
@@ -218,7 +218,7 @@ FLEET = [
     ),
     Panel("Copies of the configuration", [("max(pillion_webhook_config_copies)", "namespaces")], "Namespaces that the injector brings it to."),
     Panel("Certificate", [("min(pillion_webhook_certificate_expiry_timestamp_seconds) - time()", "left")], "Of the injector; it is renewed when a month is left.", "s"),
-    Panel("Packets dropped", [(rate("pillion_gossip_dropped_total", "reason", OF), "{{reason}}")], "By reason; another key or another fleet is one.", "pps"),
+    Panel("Datagrams dropped", [(rate("pillion_gossip_datagrams_dropped_total", "reason", OF), "{{reason}}")], "By reason; another key or another fleet is one.", "pps"),
 ]
 
 DASHBOARDS = {

@@ -1,11 +1,12 @@
 """A small fleet under traffic, watched by a real Prometheus: does every panel show something?
 
-Two pods of one namespace: `pillion demo`, whose deployments have a tail and fail now and then, and a
-sidecar before a provider made of cardboard, for what the demo has no part in: queues, limits, broken
-streams, fallbacks, hedges that are only observed. Where the binary has it, the injector too, which is
-asked about pods as the API server would.
+Pods of one namespace: `pillion demo`, whose deployments have a tail and fail now and then, and two
+sidecars before a provider made of cardboard, for what the demo has no part in: queues, limits, broken
+streams, fallbacks, hedges that are only observed, gossip. And the injector, which is asked about pods
+as the API server would.
 """
 
+import base64
 import json
 import math
 import os
@@ -28,7 +29,6 @@ import yaml
 from chart import TOOLS
 from fake import Fake, chat, error
 from ports import free_ports
-from test_monitoring import AWAITED
 
 BINARY = os.environ["PILLION_BIN"]
 PROMETHEUS = TOOLS / "prometheus" / "usr" / "bin" / "prometheus"
@@ -41,8 +41,8 @@ EXCUSED = {
 TEXT = "The answer is long enough to be cut in its middle. " * 4
 
 
-def configuration(fake):
-    """The second sidecar's: one model group for each thing that can be seen."""
+def configuration(fake, gossip, key):
+    """The others': one model group for each thing that can be seen."""
     tail = [chat(delay=1.2 if random.random() < 0.05 else 0.02) for _ in range(5000)]
     lanes = {
         "late-a": tail,
@@ -70,11 +70,13 @@ def configuration(fake):
         "pillion": {
             "limits": {"max_queued_requests": 2, "queue_timeout": "1s"},
             "groups": {"cut": {"streams": {"recovery": "restart"}}},
+            "gossip": {
+                "listen": f"127.0.0.1:{gossip[0]}",
+                "seeds": [f"127.0.0.1:{port}" for port in gossip],
+                "key_file": str(key),
+            },
         },
     }
-
-
-HAS_WEBHOOK = subprocess.run([BINARY, "webhook", "--help"], capture_output=True).returncode == 0
 
 
 def injector(folder, listen, admin):
@@ -93,26 +95,30 @@ def injector(folder, listen, admin):
     return [BINARY, "webhook", *(f"--{name}={value}" for name, value in flags.items())]
 
 
+def sidecar(command, listen, admin, *more):
+    return [BINARY, command, "--listen", f"127.0.0.1:{listen}", "--admin", f"127.0.0.1:{admin}", *more]
+
+
 class Fleet:
-    """The processes: both sidecars, the injector, and Prometheus."""
+    """The processes: the sidecars, the injector, and Prometheus."""
 
     def __init__(self, folder, fake):
-        self.demo, demo_admin, self.chat, chat_admin, self.prometheus, self.webhook, webhook_admin = free_ports(7)
-        (folder / "config.yaml").write_text(json.dumps(configuration(fake)))
-        scraped = {"demo-0": demo_admin, "chat-0": chat_admin}
-        scraped |= {"injector-0": webhook_admin} if HAS_WEBHOOK else {}
+        self.demo, demo_admin, self.chat, chat_admin, peer, peer_admin = free_ports(6)
+        self.prometheus, self.webhook, webhook_admin, *gossip = free_ports(5)
+        (folder / "key").write_text(base64.b64encode(os.urandom(32)).decode())
+        (folder / "config.yaml").write_text(json.dumps(configuration(fake, gossip, folder / "key")))
+        scraped = {"demo-0": demo_admin, "chat-0": chat_admin, "chat-1": peer_admin, "injector-0": webhook_admin}
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(scraping(scraped)))
-        at = "127.0.0.1:"
         self.commands = [
-            [BINARY, "demo", "--listen", f"{at}{self.demo}", "--admin", f"{at}{demo_admin}"],
-            [BINARY, "serve", "-c", folder / "config.yaml", "--listen", f"{at}{self.chat}", "--admin", f"{at}{chat_admin}"],
+            sidecar("demo", self.demo, demo_admin),
+            sidecar("serve", self.chat, chat_admin, "-c", folder / "config.yaml"),
+            ["env", f"PILLION_GOSSIP_LISTEN=127.0.0.1:{gossip[1]}", *sidecar("serve", peer, peer_admin, "-c", folder / "config.yaml")],
             [
                 PROMETHEUS, f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={at}{self.prometheus}", "--log.level=error",
+                f"--web.listen-address=127.0.0.1:{self.prometheus}", "--log.level=error",
             ],
+            injector(folder, self.webhook, webhook_admin),
         ]
-        if HAS_WEBHOOK:
-            self.commands.append(injector(folder, self.webhook, webhook_admin))
         self.running = []
 
     def __enter__(self):
@@ -188,8 +194,7 @@ def reviews(port, stop):
 
 
 def callers(fleet, stop):
-    if HAS_WEBHOOK:
-        yield threading.Thread(target=reviews, args=(fleet.webhook, stop))
+    yield threading.Thread(target=reviews, args=(fleet.webhook, stop))
     crowd = [(fleet.demo, "demo", at % 4 > 0, 0) for at in range(16)]
     crowd += [(fleet.chat, "late", True, 0.01) for _ in range(8)]
     crowd += [(fleet.chat, "full", False, 0) for _ in range(5)]
@@ -205,9 +210,8 @@ def verdicts(fleet):
         for variable, value in VARIABLES.items():
             plain = plain.replace(variable, value)
         values = [value for value in fleet.ask(plain) if math.isfinite(value)]
-        awaited = any(name in query for name in AWAITED) and not ("pillion_webhook_" in query and HAS_WEBHOOK)
         excuse = next((why for name, why in EXCUSED.items() if name in query), None)
-        word = "awaited" if awaited else "excused" if excuse else "nothing"
+        word = "excused" if excuse else "nothing"
         if values:
             word = "data" if any(values) else "only zero"
         yield word, f"{dashboard}: {panel}: {query}" + (f" ({excuse})" if word == "excused" else "")
@@ -227,7 +231,7 @@ def main(seconds):
         stop.set()
         for caller in crowd:
             caller.join()
-    for word in ("data", "only zero", "awaited", "excused", "nothing"):
+    for word in ("data", "only zero", "excused", "nothing"):
         of_it = [what for verdict, what in found if verdict == word]
         print(f"{len(of_it)} of {len(found)} queries: {word}")
         for what in of_it if word != "data" else []:

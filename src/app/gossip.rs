@@ -70,6 +70,7 @@ pub(super) fn tie(of: Fingerprint, member: &Member, routes: &RouteTable) -> Tie 
     Tie {
         of,
         limits: Limits { requests: kept(member.rpm), tokens: kept(member.tpm) },
+        has_budget: member.budget.is_some() || member.provider_budget.is_some(),
         rule: group.filter(|group| group.cools()).map_or(Rule::None, |group| group.cooldown),
     }
 }

@@ -140,7 +140,11 @@ impl Said<'_, '_> {
     fn address(&self, name: &str, text: &str, port: Option<u16>) -> Option<SocketAddr> {
         let with_port = text.parse().ok();
         let bare = text.trim_start_matches('[').trim_end_matches(']').parse().ok();
-        let address = with_port.or_else(|| Some(SocketAddr::new(bare?, port?)));
+        // As `$(POD_IP):24082` makes of an IPv6 address: it has no brackets then.
+        let unbracketed = text
+            .rsplit_once(':')
+            .and_then(|(ip, port)| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)));
+        let address = with_port.or_else(|| Some(SocketAddr::new(bare?, port?))).or(unbracketed);
         if address.is_none() {
             let hint = "an IP address and a port, such as 10.0.3.7:24082 or [fd00::7]:24082";
             self.wrong(name, &format!("`{text}` is not an address"), hint);

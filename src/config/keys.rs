@@ -13,7 +13,7 @@ use super::{Loaded, compile};
 use crate::provider::Environment;
 
 /// Makes `prefix/*` routable for each vendor that has a key in the environment; `None` where none
-/// has. `vendors` lists each prefix with the variables that may hold its key.
+/// has, unless the sidecar shall take part in gossip all the same, as a seed of others. `vendors` lists each prefix with the variables that may hold its key.
 pub fn from_environment(
     vendors: &[(&str, &[&str])],
     environment: Environment<'_>,
@@ -37,7 +37,8 @@ fn document(
             json!({"model_name": name, "litellm_params": params, "model_info": {"id": name}})
         })
         .collect();
-    if models.is_empty() {
+    let is_seed = is_set("PILLION_GOSSIP_KEY_FILE") && is_set("PILLION_GOSSIP_SEEDS");
+    if models.is_empty() && !is_seed {
         return None;
     }
     Some(Map::from_iter([("model_list".to_owned(), Value::Array(models))]))
@@ -123,6 +124,20 @@ mod tests {
         assert_eq!(list.len(), 1);
         assert_eq!(list[0]["model_name"], "groq/*");
         assert_eq!(list[0]["litellm_params"]["api_key"], "os.environ/GROQ_KEY");
+    }
+
+    #[test]
+    fn a_seed_of_gossip_needs_no_models() {
+        let seed = |name: &str| match name {
+            "PILLION_GOSSIP_KEY_FILE" | "PILLION_GOSSIP_SEEDS" => Some("x".to_owned()),
+            _ => None,
+        };
+        let loaded = from_environment(VENDORS, &seed).unwrap();
+        assert!(loaded.snapshot.deployments.is_empty());
+        assert!(
+            from_environment(VENDORS, &|name| seed(name).filter(|_| name.ends_with("SEEDS")))
+                .is_none()
+        );
     }
 
     #[test]

@@ -672,6 +672,13 @@ fn gossip_needs_a_key_and_a_seed_and_no_more() {
     assert_eq!((&*all.cluster, &*all.namespace, &*all.zone), ("c", "n", "eu-1b"));
     assert_eq!(all.interval, Duration::from_millis(500));
     assert_eq!(all.discovery_interval, Duration::from_secs(20));
+    let reached = |by: &str| {
+        let more = format!("gossip: {{key_file: /k, seeds: a, advertise: '{by}'}}");
+        gossip(&more).unwrap().advertise.unwrap().to_string()
+    };
+    assert_eq!(reached("fd00::7"), "[fd00::7]:24082");
+    assert_eq!(reached("fd00::7:24083"), "[fd00::7]:24083");
+    assert_eq!(reached("[fd00::7]:9"), "[fd00::7]:9");
     let off = |more: &str, what: &str| {
         let yaml = settings("pillion", &format!("gossip: {{{more}}}"));
         told(&yaml, Severity::Warning, Scope::File, "pillion.gossip", what);

@@ -4,6 +4,7 @@
 //! news which are not renewed are forgotten within seconds: then only what was seen here counts.
 //! Knows nothing of how news travel.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub struct Tie {
     pub of: Fingerprint,
     /// The limits that the configuration wants kept.
     pub limits: Limits,
+    /// Whether its money, or its provider's, is bounded.
+    pub has_budget: bool,
     /// Whose rule says when it gets no traffic; `None` where it always gets some.
     pub rule: Rule,
 }
@@ -49,6 +52,8 @@ pub(super) struct Fleet {
     tokens: AtomicU64,
     /// In pico-dollars.
     spent: AtomicU64,
+    /// What others have spent in all, plus one; zero where nobody has told.
+    spent_by_others: AtomicU64,
     /// Requests that limits have turned away.
     refused: Minute,
     /// Why the last pause by `LiteLLM`'s rule was begun.
@@ -186,9 +191,15 @@ impl StatsTable {
 
     /// Takes in what the fleet knows. Advice: see the module.
     pub fn advise(&self, view: Arc<FleetView>, now: Instant) {
+        let mut paid = HashSet::new();
         for row in self.all() {
-            if let Some(tie) = row.fleet.tie() {
-                row.advise(&tie, &view, now);
+            let Some(tie) = row.fleet.tie() else { continue };
+            row.advise(&tie, &view, now);
+            let grown = row.spent_by_others(view.deployments.get(&tie.of));
+            row.own.add(grown, row.time(now));
+            // Entries of the same deployment have the same provider, who was paid once.
+            if paid.insert(tie.of) {
+                row.provider.add(grown, row.time(now));
             }
         }
         self.view.store(Some(view));
@@ -214,13 +225,21 @@ impl Row {
             },
             spent: PicoUsd(fleet.spent.load(Ordering::Relaxed)),
             limits: tie.limits,
-            has_budget: self.own.has_budget() || self.provider.has_budget(),
+            has_budget: tie.has_budget,
             quota: quota.map(|(left, tokens, told)| Quota {
                 left,
                 tokens,
                 age: now.saturating_duration_since(told),
             }),
         }
+    }
+
+    /// What others have spent since they last told; what was before the first time is over.
+    fn spent_by_others(&self, known: Option<&Known>) -> PicoUsd {
+        let Some(others) = known.and_then(|known| known.others) else { return PicoUsd::ZERO };
+        let told = others.spent.0.saturating_add(1);
+        let before = self.fleet.spent_by_others.fetch_max(told, Ordering::Relaxed);
+        if before == 0 { PicoUsd::ZERO } else { PicoUsd(told.saturating_sub(before)) }
     }
 
     fn own_pause(&self, rule: Rule, now: Instant) -> Option<Pause> {
@@ -318,7 +337,7 @@ mod tests {
     use super::*;
     use crate::lexicon::{Class, DeploymentIx, Failure, GroupIx, time};
     use crate::routing::fleet::{By, Cooldown};
-    use crate::routing::view::Counted;
+    use crate::routing::view::{Counted, Payer};
     use crate::routing::{RouteTable, Settings, View};
     use crate::stats::{Failed, Named, Rows};
 
@@ -329,14 +348,14 @@ mod tests {
     /// Two deployments, of which the second may have the first one's fingerprint.
     fn rows(table: &StatsTable, rule: Rule, twice: bool, now: Instant) -> Rows {
         let limits = Limits { requests: Some(60), tokens: None };
-        let tie = |of| Some(Tie { of, limits, rule });
+        let tie = |of| Some(Tie { of, limits, has_budget: true, rule });
         let other = if twice { tie(OF) } else { None };
         let named = [("a", tie(OF)), ("b", other)].map(|(id, tie)| Named {
             id,
             group: "g",
             provider: "p",
-            budget_period: None,
-            provider_budget_period: None,
+            budget_period: Some(MINUTE),
+            provider_budget_period: Some(MINUTE),
             tie,
         });
         table.rows(named.into_iter(), now)
@@ -430,6 +449,33 @@ mod tests {
         let [only] = told.as_slice() else { panic!("{told:?}") };
         assert_eq!((only.in_flight, only.used), (2, Used { requests: 2, tokens: 40 }));
         assert_eq!((only.spent, only.limits.requests), (PicoUsd(3), Some(60)));
+    }
+
+    #[test]
+    fn what_others_spend_counts_once_and_is_not_told_on() {
+        let now = time::now();
+        let table = StatsTable::new(now);
+        let rows = rows(&table, Rule::Pillion, true, now);
+        let told = |dollars: u64| {
+            let others = Others {
+                used: Used::default(),
+                requests_per_second: 0.0,
+                tokens_per_second: 0.0,
+                as_of: now,
+                sharers: 2,
+                spent: PicoUsd(dollars),
+            };
+            table.advise(view(Known { others: Some(others), ..Known::default() }, now), now);
+            let spent = |of, payer| rows.spent(of, payer, now).map_or(0, |it| it.amount.0);
+            (spent(FIRST, Payer::Deployment), spent(SECOND, Payer::Provider))
+        };
+        assert_eq!(told(100), (0, 0), "that was before");
+        assert_eq!(told(130), (30, 30));
+        assert_eq!(told(130), (30, 30));
+        assert_eq!(told(120), (30, 30), "another owner knows less");
+        assert_eq!(told(150), (50, 50));
+        assert_eq!(table.witness(now)[0].spent, PicoUsd::ZERO);
+        assert!(table.witness(now)[0].has_budget);
     }
 
     #[test]

@@ -411,7 +411,7 @@ mod tests {
 
     fn tie(id: &str) -> Tie {
         let limits = Limits { requests: Some(100), tokens: None };
-        Tie { of: of(id), limits, rule: Rule::Pillion }
+        Tie { of: of(id), limits, has_budget: false, rule: Rule::Pillion }
     }
 
     fn of(id: &str) -> Fingerprint {

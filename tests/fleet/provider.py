@@ -48,6 +48,7 @@ class Deployment:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one go
 
             def do_POST(self):
                 self.rfile.read(int(self.headers["content-length"]))

@@ -7,6 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "every index is one that the simulation made")]
 #![expect(clippy::cast_precision_loss, reason = "counts of a simulation")]
 
+mod outage;
 mod traffic;
 mod world;
 

@@ -192,7 +192,7 @@ impl Seal {
     }
 
     /// Takes other keys. The one that was sent with goes on being it as long as it is there:
-    /// [`Seal::send_with`] changes it when all have the next.
+    /// [`Seal::send_with_active`] changes it when all have the next.
     pub fn set_keys(&mut self, keys: Keys) {
         if !keys.has(self.sending) {
             self.sending = keys.active;

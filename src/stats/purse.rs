@@ -22,11 +22,6 @@ impl Purse {
         self.period_us.store(period.map_or(0, micros), Ordering::Relaxed);
     }
 
-    /// Whether anybody asks.
-    pub(super) fn has_budget(&self) -> bool {
-        self.period_us.load(Ordering::Relaxed) > 0
-    }
-
     /// Adds money that was spent at `now`.
     pub(super) fn add(&self, cost: PicoUsd, now: Duration) {
         let period = self.period_us.load(Ordering::Relaxed);
@@ -72,9 +67,7 @@ mod tests {
         let purse = Purse::default();
         purse.add(PicoUsd(5), second(1));
         assert_eq!(purse.spent(second(1)), None);
-        assert!(!purse.has_budget());
         purse.set_period(Some(second(10)));
-        assert!(purse.has_budget());
         purse.add(PicoUsd(5), second(3));
         purse.add(PicoUsd(6), second(12));
         assert_eq!(purse.spent(second(12)), Some((PicoUsd(11), second(13))));

@@ -110,7 +110,12 @@ fn numbers(now: Instant) -> (StatsTable, Rows) {
         provider: "p",
         budget_period: None,
         provider_budget_period: None,
-        tie: Some(Tie { of: deployment(at), limits: Limits::default(), rule: Rule::Pillion }),
+        tie: Some(Tie {
+            of: deployment(at),
+            limits: Limits::default(),
+            rule: Rule::Pillion,
+            has_budget: false,
+        }),
     });
     let rows = table.rows(named, now);
     (table, rows)
@@ -134,7 +139,7 @@ fn run(size: usize, is_telling: bool) -> (u64, f64) {
     let mut world = World::new(size, 0, Weather { loss: 0.05, slow: 0.05 }, 8);
     let mut pods = Pods::new(size, is_telling, 0.0, time::now());
     let warm = settled(size).max(Duration::from_secs(30));
-    world.run(warm - Duration::from_secs(20), |world, at| pods.live(world, at));
+    world.run(warm.saturating_sub(Duration::from_secs(20)), |world, at| pods.live(world, at));
     pods.asked = 0;
     world.run(warm, |world, at| pods.live(world, at));
     let usual = pods.asked as f64 / 20.0;

@@ -52,6 +52,11 @@ pub enum Health {
     Down,
 }
 
+/// Somebody is probed so often. What is told by gossip is advice, so that nobody must know at once
+/// who has died; and who is suspected because it is slow costs everybody a few words.
+const PROBED: Duration = Duration::from_secs(2);
+/// From then on others are asked to probe, too.
+const ANSWERED: Duration = Duration::from_secs(1);
 /// The dead are remembered so long: whoever speaks of them as living is told otherwise.
 const REMEMBERED: Duration = Duration::from_secs(3_600);
 
@@ -233,13 +238,15 @@ impl fmt::Debug for Members {
 }
 
 /// Nothing longer is said at once: when a whole fleet starts, every probe is as long as it may be.
-const LONGEST: usize = 800;
+const LONGEST: usize = 600;
 const _: () = assert!(LONGEST + RECORD_HEAD <= ROOM, "it fits into a datagram");
 
 fn config(members: u32) -> Config {
     let members = NonZeroU32::new(members).unwrap_or(NonZeroU32::MIN);
     Config {
         max_packet_size: NonZeroUsize::new(LONGEST).unwrap_or(NonZeroUsize::MIN),
+        probe_period: PROBED,
+        probe_rtt: ANSWERED,
         remove_down_after: Some(REMEMBERED),
         // The node has its own clocks for these, and one purse for all that is told.
         periodic_announce: None,

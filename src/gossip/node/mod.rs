@@ -534,7 +534,7 @@ mod tests {
     fn what_some_have_learned_all_know() {
         let mut net = Net::of(8);
         net.run(Duration::from_secs(5));
-        for _ in 0..20 {
+        for _ in 0..60 {
             for name in 1..=7 {
                 let now = net.now;
                 let mut model = Model::new(now);
@@ -591,7 +591,7 @@ mod tests {
         net.nodes.remove(&address(6));
         assert_eq!(net.at(3).members.count(), 5);
         net.nodes.remove(&address(5));
-        net.run(Duration::from_secs(20));
+        net.run(Duration::from_secs(30));
         assert!(net.views().iter().all(|view| view.members == 4));
         net.add(5, keys(&[7], 7));
         net.run(Duration::from_secs(5));

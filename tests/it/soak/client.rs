@@ -106,19 +106,22 @@ fn judge(errand: &Errand, answer: &Answer, told: &[Told]) -> Outcome {
     }
     match whole_text(form, answer) {
         None => wrong("neither whole nor an error"),
-        Some(text) if is_told(errand.group, &text, told) => Outcome::Whole,
+        Some(text) if is_told(errand, &text, told) => Outcome::Whole,
         Some(_) => wrong("a false success"),
     }
 }
 
 /// Whether a text is one answer, or of two what the group asks for.
-fn is_told(group: Group, text: &str, told: &[Told]) -> bool {
+fn is_told(errand: &Errand, text: &str, told: &[Told]) -> bool {
     let same = told.iter().filter(|told| told.text() == text).count();
     let is_continued = || {
-        let begun = told.iter().map(Told::begun).filter_map(|begun| text.strip_prefix(&*begun));
+        // Who gives no reason for its end has said all it had to say before it is continued.
+        let said_all = errand.row().is_some_and(|row| row.name == "an end mark without a reason");
+        let begun = |told: &Told| if said_all { told.text() } else { told.begun() };
+        let begun = told.iter().map(begun).filter_map(|begun| text.strip_prefix(&*begun));
         begun.into_iter().any(|rest| told.iter().any(|second| second.text() == rest))
     };
-    match group {
+    match errand.group {
         Group::Continue => same == 1 || is_continued(),
         Group::Restart => same > 0,
         Group::Alone

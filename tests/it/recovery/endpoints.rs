@@ -6,6 +6,7 @@ use super::{
     BEGUN, CONTINUE, RESTART, SENT, check_whole, config, errors, events, recoveries, start, text,
 };
 use crate::support::chat;
+use crate::support::responses::{asked, numbered, response, whole_response};
 use crate::support::script::{Step, send};
 use crate::support::sidecar::Start;
 use crate::support::upstream::Upstream;
@@ -106,62 +107,6 @@ async fn a_text_completion_that_is_more_than_its_text_is_not_written_on() {
     }
 }
 
-/// A stream of Responses with one message, whose names all end so.
-fn response(of: &str, words: &[&str], then: impl IntoIterator<Item = Step>) -> Vec<Step> {
-    let mut events = vec![
-        json!({ "type": "response.created",
-            "response": { "id": format!("resp_{of}"), "created_at": 1, "model": "m", "output": [] } }),
-        json!({ "type": "response.output_item.added", "output_index": 0,
-            "item": { "id": format!("msg_{of}"), "type": "message", "role": "assistant",
-                "status": "in_progress", "content": [] } }),
-        json!({ "type": "response.content_part.added", "item_id": format!("msg_{of}"),
-            "output_index": 0, "content_index": 0,
-            "part": { "type": "output_text", "text": "", "annotations": [] } }),
-    ];
-    events.extend(words.iter().map(|word| {
-        json!({ "type": "response.output_text.delta", "item_id": format!("msg_{of}"),
-            "output_index": 0, "content_index": 0, "delta": word })
-    }));
-    let mut steps = vec![send(chat::STREAM_HEAD)];
-    steps.extend(events.iter().enumerate().map(|(number, event)| numbered(number, event)));
-    steps.extend(then);
-    steps
-}
-
-fn numbered(number: usize, event: &Value) -> Step {
-    let mut event = event.clone();
-    event["sequence_number"] = number.into();
-    let name = event["type"].as_str().unwrap();
-    send(chat::chunk(&format!("event: {name}\ndata: {event}\n\n")))
-}
-
-fn whole_response(of: &str, words: &[&str]) -> Vec<Step> {
-    let text = words.concat();
-    let part = json!({ "type": "output_text", "text": text, "annotations": [] });
-    let item = json!({ "id": format!("msg_{of}"), "type": "message", "role": "assistant",
-        "status": "completed", "content": [part] });
-    let place = |kind: &str, name: &str, value: Value| {
-        json!({ "type": kind, "item_id": format!("msg_{of}"), "output_index": 0,
-            "content_index": 0, name: value })
-    };
-    let ending = [
-        place("response.output_text.done", "text", text.into()),
-        place("response.content_part.done", "part", part),
-        json!({ "type": "response.output_item.done", "output_index": 0, "item": item }),
-        json!({ "type": "response.completed", "response": { "id": format!("resp_{of}"),
-            "created_at": 2, "model": "m", "status": "completed", "output": [item],
-            "usage": { "input_tokens": 7, "output_tokens": 3, "total_tokens": 10 } } }),
-    ];
-    let from = 3 + words.len();
-    let ending = ending.iter().enumerate().map(|(at, event)| numbered(from + at, event));
-    response(of, words, ending.chain([send(chat::LAST_CHUNK)]).collect::<Vec<_>>())
-}
-
-fn asked_for_a_response(more: &str) -> String {
-    let body = format!("{{\"model\":\"gpt\",\"input\":\"hi\",\"stream\":true{more}}}");
-    chat::post(&body).replace("/v1/chat/completions", "/v1/responses")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_response_goes_on_under_its_first_names() {
     let error = json!({ "type": "error", "code": "server_error", "message": "overloaded" });
@@ -169,7 +114,7 @@ async fn the_same_response_goes_on_under_its_first_names() {
         let first = Upstream::playing(response("a", &["one ", "two"], [broken])).await;
         let other = Upstream::playing(whole_response("b", &["one", " two", " three"])).await;
         let sidecar = start(RESTART, &first, &other).await;
-        let answer = sidecar.ask(asked_for_a_response(",\"store\":false")).await;
+        let answer = sidecar.ask(asked(",\"store\":false")).await;
         check_whole(&answer, "one two three");
         assert!(!answer.body.contains("_b\""), "{answer:?}");
         let all = events(&answer);
@@ -195,12 +140,12 @@ async fn nothing_of_another_response_is_told_and_a_stored_one_is_not_asked_for_a
     let first = Upstream::playing(response("a", &["one ", "two"], [Step::Close])).await;
     let other = Upstream::playing(whole_response("b", &["one ", "to three"])).await;
     let sidecar = start(RESTART, &first, &other).await;
-    let answer = sidecar.ask(asked_for_a_response(",\"store\":false")).await;
+    let answer = sidecar.ask(asked(",\"store\":false")).await;
     assert!(text(&answer) == "one two" && errors(&answer).len() == 1, "{answer:?}");
     assert!(!answer.body.contains("response.completed"), "{answer:?}");
     assert_eq!((recoveries(&sidecar, "differed").await, other.requests().len()), (1, 1));
     // Its provider keeps it under its first name, and would keep the second as well.
-    let answer = sidecar.ask(asked_for_a_response("")).await;
+    let answer = sidecar.ask(asked("")).await;
     assert!(text(&answer) == "one two" && errors(&answer).len() == 1, "{answer:?}");
     assert_eq!(other.requests().len(), 1);
     sidecar.rests().await;
@@ -208,7 +153,7 @@ async fn nothing_of_another_response_is_told_and_a_stored_one_is_not_asked_for_a
     // An answer of Responses cannot be begun for another model.
     let begun = Upstream::playing(response("a", &BEGUN, [Step::Close])).await;
     let sidecar = Start::with(config(CONTINUE, "", &begun, &other)).ready().await;
-    let answer = sidecar.ask(asked_for_a_response(",\"store\":false")).await;
+    let answer = sidecar.ask(asked(",\"store\":false")).await;
     assert!(text(&answer) == SENT && errors(&answer).len() == 1, "{answer:?}");
     assert_eq!(other.requests().len(), 1);
     sidecar.stop().await;

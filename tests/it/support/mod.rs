@@ -10,6 +10,7 @@ pub(crate) mod cluster;
 pub(crate) mod config_map;
 pub(crate) mod forward;
 pub(crate) mod metrics;
+pub(crate) mod responses;
 pub(crate) mod script;
 pub(crate) mod secure;
 pub(crate) mod sidecar;

@@ -561,13 +561,17 @@ fn inspect(
         Endpoint::Messages => "content",
         Endpoint::Responses => "output",
     };
-    if fields.get(body, name).is_some_and(|value| value != b"null") {
+    // One that failed has the same form.
+    let has_failed =
+        endpoint == Endpoint::Responses && fields.parse::<&str>(body, "status") == Some("failed");
+    if !has_failed && fields.get(body, name).is_some_and(|value| value != b"null") {
         if says_nothing(endpoint, body, &fields) {
             return Err(Refusal::ours(Class::BadGateway, 502, "the provider's answer is empty"));
         }
         return Ok(fields);
     }
-    match provider::fault::in_good_answer(body) {
+    let silent = has_failed.then_some(Failure::new(Class::InternalServer, 500));
+    match provider::fault::in_good_answer(body).or(silent) {
         None => Err(garbled(format!("it has no `{name}`"))),
         Some(failure) => Err(Box::new(Refusal {
             failure,

@@ -43,21 +43,40 @@ impl Fault {
         })
     }
 
+    /// The event that ends a broken stream whose events are numbered, as those of Responses are.
+    ///
+    /// Its schema has the fields beside the type; the API itself puts them into `error`, and SDKs
+    /// look there.
+    pub fn numbered_event(&self, number: u64) -> Bytes {
+        let json = json!({
+            "type": "error",
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "sequence_number": number,
+            "error": self.details(),
+        });
+        Bytes::from(format!("event: error\ndata: {json}\n\n"))
+    }
+
     fn to_json(&self, dialect: Dialect) -> Value {
         match dialect {
             Dialect::Anthropic => json!({
                 "type": "error",
                 "error": { "type": self.kind, "message": self.message },
             }),
-            Dialect::OpenAi => json!({
-                "error": {
-                    "message": self.message,
-                    "type": self.kind,
-                    "param": self.param,
-                    "code": self.code,
-                },
-            }),
+            Dialect::OpenAi => json!({ "error": self.details() }),
         }
+    }
+
+    /// `OpenAI`'s error object.
+    fn details(&self) -> Value {
+        json!({
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        })
     }
 
     /// An error body in `dialect` with the fields its clients look for added where they are
@@ -97,7 +116,14 @@ impl Fault {
         };
         // Google answers streams with an array that holds the error.
         let json = json.as_array().and_then(|list| list.first()).unwrap_or(&json);
-        let error = json.get("error").filter(|error| !error.is_null()).unwrap_or(json);
+        // A response that failed is told with all that is known of it.
+        let response = json.get("response").filter(|response| response.is_object());
+        let errors = [Some(json), response].into_iter().flatten().filter_map(|it| it.get("error"));
+        let error = errors.into_iter().find(|error| !error.is_null());
+        if error.is_none() && json.get("response").unwrap_or(json)["status"] == "failed" {
+            return Self::from_text(b"");
+        }
+        let error = error.unwrap_or(json);
         let text = |value: &Value, name: &str| match value.get(name) {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
             Some(Value::Number(number)) => Some(number.to_string()),
@@ -116,9 +142,11 @@ impl Fault {
         if let Some(quoted) = error.pointer("/metadata/raw").and_then(Value::as_str) {
             message = format!("{message}: {}", Self::read(quoted.as_bytes()).message);
         }
+        // An event that is one itself says of what kind it is only that it is one.
+        let kind = text(error, "type").filter(|kind| kind != "error");
         Self {
             message: shortened(&message),
-            kind: text(error, "type").or_else(|| text(error, "status")).unwrap_or_default(),
+            kind: kind.or_else(|| text(error, "status")).unwrap_or_default(),
             param: text(error, "param"),
             code: text(error, "code").or_else(|| text(json, "code")),
         }
@@ -211,6 +239,41 @@ mod tests {
     #[track_caller]
     fn check(body: &str, want: &str) {
         assert_eq!(Fault::read(body.as_bytes()).message, want);
+    }
+
+    #[test]
+    fn an_error_of_responses_is_an_event_as_its_schema_and_its_sdks_want_it() {
+        let fault = Fault::new(Dialect::OpenAi, 502, "broke off");
+        let event = fault.numbered_event(7);
+        let event = std::str::from_utf8(&event).unwrap();
+        let data = event.strip_prefix("event: error\ndata: ").unwrap();
+        let json: Value = serde_json::from_str(data).unwrap();
+        assert_eq!((&json["type"], &json["sequence_number"]), (&json!("error"), &json!(7)));
+        for name in ["code", "message", "param"] {
+            assert_eq!(json[name], json["error"][name], "{name}");
+        }
+        assert_eq!(json["error"]["message"], "broke off");
+        assert_eq!(Fault::read(data.as_bytes()), fault);
+    }
+
+    #[test]
+    fn the_words_of_a_response_that_failed_are_found() {
+        let read = |body: Value| Fault::read(body.to_string().as_bytes());
+        let error = json!({"code": "server_error", "message": "it broke"});
+        let response = json!({"status": "failed", "error": error});
+        for body in [json!({"type": "response.failed", "response": response}), response] {
+            let fault = read(body);
+            assert_eq!(
+                (&*fault.message, fault.code.as_deref()),
+                ("it broke", Some("server_error"))
+            );
+        }
+        let silent = json!({"status": "failed", "error": null});
+        for body in [json!({"type": "response.failed", "response": silent}), silent] {
+            assert_eq!(read(body).message, "the provider gave no reason");
+        }
+        let flat = json!({"type": "error", "code": "server_error", "message": "it broke"});
+        assert_eq!((&*read(flat.clone()).kind, &*read(flat).message), ("", "it broke"));
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub fn in_good_answer(body: &[u8]) -> Option<Failure> {
     let object = body.strip_prefix(b"[").map_or(body, |list| list.trim_ascii_start());
     let object = if object.len() == body.len() { body } else { first_object(object)? };
     let fields = Fields::of(object).ok()?;
-    let says_error = fields.parse::<&str>(object, "type") == Some("error");
+    let kind = fields.parse::<&str>(object, "type");
+    let says_error = matches!(kind, Some("error" | "response.failed"))
+        || fields.parse::<&str>(object, "status") == Some("failed");
     let error = fields.get(object, "error").unwrap_or(b"null");
     if !says_error && matches!(error, b"null" | b"false" | b"\"\"" | b"{}") {
         return None;
@@ -116,10 +118,9 @@ impl Words {
         if too_long && !self.is_about_another_length() {
             return Some(Class::ContextWindow);
         }
-        let filtered =
-            self.calls_it(&["content_filter", "content_policy_violation", "cyber_policy"])
-                || (status < 500 && self.says(FILTERED));
-        filtered.then_some(Class::ContentPolicy)
+        let filtered = self.calls_it(FILTER_CODES) || (status < 500 && self.says(FILTERED));
+        let refused = status == 0 && self.calls_it(BAD_INPUT_CODES);
+        filtered.then_some(Class::ContentPolicy).or_else(|| refused.then_some(Class::BadRequest))
     }
 
     fn is_too_long(&self) -> bool {
@@ -227,6 +228,32 @@ const TOO_LONG_PAIRS: &[(&str, &str)] = &[
     ("input too long:", "input tokens, limit is"),
     ("input (", "is too large to process"),
     ("prompt contains", "too large for model with"),
+];
+
+const FILTER_CODES: &[&str] = &[
+    "bio_policy",
+    "content_filter",
+    "content_policy_violation",
+    "cyber_policy",
+    "image_content_policy_violation",
+];
+
+/// What a response says that failed over its input; it has no status of its own.
+const BAD_INPUT_CODES: &[&str] = &[
+    "empty_image_file",
+    "failed_to_download_image",
+    "image_file_not_found",
+    "image_file_too_large",
+    "image_parse_error",
+    "image_too_large",
+    "image_too_small",
+    "invalid_base64_image",
+    "invalid_image",
+    "invalid_image_format",
+    "invalid_image_mode",
+    "invalid_image_url",
+    "invalid_prompt",
+    "unsupported_image_media_type",
 ];
 
 const FILTERED: &[&str] = &[
@@ -356,6 +383,18 @@ mod tests {
             found(r#"{"error":{"message":"slow down","code":429}}"#),
             Some((Class::RateLimit, 429))
         );
+        for (error, want) in [
+            (r#"{"code":"rate_limit_exceeded","message":"x"}"#, (Class::RateLimit, 429)),
+            (r#"{"code":"server_error","message":"x"}"#, (Class::InternalServer, 500)),
+            (r#"{"code":"invalid_prompt","message":"x"}"#, (Class::BadRequest, 400)),
+            (r#"{"code":"bio_policy","message":"x"}"#, (Class::ContentPolicy, 400)),
+            ("null", (Class::InternalServer, 500)),
+        ] {
+            let response = format!(r#"{{"status":"failed","error":{error},"output":[]}}"#);
+            assert_eq!(found(&response), Some(want), "{error}");
+            let event = format!(r#"{{"type":"response.failed","response":{response}}}"#);
+            assert_eq!(found(&event), Some(want), "{error}");
+        }
         assert_eq!(found(r#"{"error":"broken"}"#), Some((Class::InternalServer, 500)));
         assert_eq!(
             found(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#),

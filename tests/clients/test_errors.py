@@ -107,6 +107,33 @@ def test_an_error_event_after_content_raises_in_the_sdk(gateway, lane):
     assert seen == ["hi"]
 
 
+def test_a_response_that_breaks_off_raises_in_the_sdk(gateway, lane):
+    lane.script(provider.response("one two three", cut=6))
+    client = gateway(deployment("gpt", lane)).openai()
+    seen = []
+    with pytest.raises(openai.APIError, match="not whole") as caught:
+        for event in client.responses.create(model="gpt", input="hello", stream=True):
+            seen.append(event.sequence_number)
+    assert seen == list(range(6)) and caught.value.type == "internal_server_error"
+
+
+def test_a_response_that_fails_raises_in_the_sdk_whenever_it_does(gateway, lane):
+    response = {"id": "resp_x", "object": "response", "created_at": 1, "model": "m", "status": "failed", "output": [],
+                "error": {"code": "server_error", "message": "it broke"}}
+    failed = {"type": "response.failed", "sequence_number": 2, "response": response}
+    created = {"type": "response.created", "sequence_number": 0, "response": {**response, "status": "in_progress", "error": None}}
+    said = {"type": "response.output_text.delta", "sequence_number": 1, "item_id": "m", "output_index": 0, "content_index": 0,
+            "delta": "one", "logprobs": []}
+    for events, seen in ([created, failed], []), ([created, said, failed], ["response.created", "response.output_text.delta"]):
+        lane.script(provider.events(*events))
+        client = gateway(deployment("gpt", lane)).openai()
+        kinds = []
+        with pytest.raises(openai.APIError, match="it broke"):
+            for event in client.responses.create(model="gpt", input="hello", stream=True):
+                kinds.append(event.type)
+        assert kinds == seen
+
+
 def test_a_provider_that_is_not_there_is_a_bad_gateway(gateway, lane):
     entry = deployment("gpt", lane)
     entry["litellm_params"]["api_base"] = "http://127.0.0.1:9/v1"

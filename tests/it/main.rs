@@ -22,6 +22,7 @@ mod records;
 mod recovery;
 mod reload;
 mod report;
+mod responses;
 mod seeds;
 mod shutdown;
 mod soak;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::super::{opening, silence};
 use super::recovery::Recovery;
@@ -51,18 +51,28 @@ impl Relay {
         if self.leave_joining() {
             return;
         }
-        out.extend_from_slice(&Fault::new(self.dialect, 503, why).event(self.dialect));
+        out.extend_from_slice(&self.said(&Fault::new(self.dialect, 503, why)));
         self.phase = Phase::Over;
         self.settle_blameless(failure);
     }
 
     pub(super) fn fail(&mut self, failure: Failure, mut fault: Fault, out: &mut BytesMut) {
         fault.code.get_or_insert_with(|| failure.status.to_string());
-        if self.may_recover(failure, &fault) {
+        let said = self.said(&fault);
+        if self.may_recover(failure, &said) {
             return;
         }
-        out.extend_from_slice(&fault.event(self.dialect));
+        out.extend_from_slice(&said);
         self.phase = Phase::Over;
         self.close(End::Truncated, Some(failure));
+    }
+
+    /// The event that tells the client of it.
+    fn said(&self, fault: &Fault) -> Bytes {
+        let number = match &self.recovery {
+            Some(Recovery::Joined(seam, _)) => seam.next_number(),
+            None | Some(_) => self.watch.next_number(),
+        };
+        number.map_or_else(|| fault.event(self.dialect), |number| fault.numbered_event(number))
     }
 }

@@ -166,8 +166,10 @@ impl Relay {
                 Poll::Ready(Some(Err(_))) if self.phase == Phase::Closing => {
                     self.phase = Phase::Over;
                 }
-                Poll::Ready(Some(Err(_))) => self.cut("the provider's stream broke off", &mut out),
-                Poll::Ready(None) => self.end_of_body(&mut out),
+                Poll::Ready(Some(Err(_))) if !self.watch.is_over() => {
+                    self.cut("the provider's stream broke off", &mut out);
+                }
+                Poll::Ready(None | Some(Err(_))) => self.end_of_body(&mut out),
                 Poll::Pending => match self.silence.poll(cx) {
                     Poll::Pending if self.phase == Phase::Closing => return Poll::Pending,
                     Poll::Pending => match self.progress.poll(cx) {

@@ -11,7 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::super::again::Again;
 use super::super::attempt::Stream;
@@ -20,9 +20,9 @@ use super::super::tries::Notes;
 use super::{Phase, Relay};
 use crate::account::{End, Record, TryEnd};
 use crate::lexicon::{Class, Failure};
+use crate::protocol::Endpoint;
 use crate::protocol::seam::{Seam, Sent};
 use crate::protocol::sse::Framer;
-use crate::protocol::{Endpoint, Fault};
 use crate::provider::Prefill;
 
 /// How far the recovery of a stream is.
@@ -44,7 +44,8 @@ pub(super) enum Recovery {
 #[derive(Debug)]
 pub(super) struct Broken {
     failure: Failure,
-    fault: Fault,
+    /// What the client hears of it.
+    said: Bytes,
     /// Where the record has its try.
     at: usize,
 }
@@ -118,12 +119,12 @@ async fn recover(mut relay: Box<Relay>) -> Box<Relay> {
 
 impl Relay {
     /// Whether a stream that failed so is asked for once more; if so it is not over yet.
-    pub(super) fn may_recover(&mut self, failure: Failure, fault: &Fault) -> bool {
+    pub(super) fn may_recover(&mut self, failure: Failure, said: &Bytes) -> bool {
         match self.recovery.take() {
             Some(Recovery::Ready(again, sent)) if may_go_on(&again, &sent, failure) => {
                 self.settle(Some(failure));
                 let at = self.ledger.record.attempts.len().saturating_sub(1);
-                let broken = Box::new(Broken { failure, fault: fault.clone(), at });
+                let broken = Box::new(Broken { failure, said: said.clone(), at });
                 self.recovery = Some(Recovery::Due(again, sent, broken));
                 self.phase = Phase::Broken;
                 true
@@ -225,14 +226,14 @@ impl Relay {
 
     /// Ends the stream as the first one ended.
     fn give_up(&mut self, broken: Broken, outcome: &'static str) {
-        let Broken { failure, fault, .. } = broken;
+        let Broken { failure, said, .. } = broken;
         let record = &mut self.ledger.record;
         record.recovery = Some(outcome);
         record.end = End::Truncated;
         record.class = Some(failure.class);
         self.recovery = None;
         self.body = None;
-        self.parting = fault.event(self.dialect);
+        self.parting = said;
         self.phase = Phase::Over;
     }
 }

@@ -54,7 +54,7 @@ impl Assembly {
             Kind::Response(whole) => {
                 let last = matches!(
                     event.get("type").and_then(Value::as_str),
-                    Some("response.completed" | "response.failed" | "response.incomplete")
+                    Some("response.completed" | "response.incomplete")
                 );
                 if last {
                     *whole = event.remove("response");

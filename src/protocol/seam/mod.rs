@@ -205,6 +205,11 @@ impl Seam {
         Ok(left)
     }
 
+    /// The number of an event that comes behind all of them, where they are numbered.
+    pub fn next_number(&self) -> Option<u64> {
+        self.number.map(|last| last + 1)
+    }
+
     /// Passes an event under the names of the first stream.
     fn pass(&mut self, mut json: Map<String, Value>, out: &mut BytesMut) {
         if let Some(before) = &self.before {

@@ -24,7 +24,7 @@ pub(super) fn of(event: &Map<String, Value>) -> Vec<Part<'_>> {
     let kind = kind(event);
     let part = match kind {
         _ if is_opening(kind) => return Vec::new(),
-        "response.completed" | "response.failed" | "response.incomplete" => Some(Part::End),
+        "response.completed" | "response.incomplete" => Some(Part::End),
         "response.output_item.added" => item_begun(event),
         "response.output_item.done" => whole(event, "item"),
         "response.content_part.added" | "response.reasoning_summary_part.added" => {

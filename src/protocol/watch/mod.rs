@@ -99,6 +99,23 @@ impl Watch {
         }
     }
 
+    /// Whether nothing of the answer can come any more, though its body has not ended: the end of a
+    /// response is its own last event.
+    pub fn is_over(&self) -> bool {
+        match &self.course {
+            Course::Chunks(_) | Course::Message(_) => false,
+            Course::Response(response) => response.is_whole(),
+        }
+    }
+
+    /// The number of an event that comes behind all of them, where events have numbers.
+    pub fn next_number(&self) -> Option<u64> {
+        match &self.course {
+            Course::Chunks(_) | Course::Message(_) => None,
+            Course::Response(response) => Some(response.next_number()),
+        }
+    }
+
     /// Reads one event.
     pub fn event(&mut self, event: &[u8]) -> Sign {
         let Some(data) = payload(event) else {

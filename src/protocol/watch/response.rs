@@ -27,12 +27,24 @@ impl Response {
         self.finished
     }
 
+    /// The number of an event that comes behind all of them.
+    pub(super) fn next_number(&self) -> u64 {
+        match self.numbers {
+            Numbers::Ascend(last)
+            | Numbers::Fall(last)
+            | Numbers::Leap(last)
+            | Numbers::One(last) => last + 1,
+            Numbers::None => 0,
+        }
+    }
+
     /// Reads an event, or the end mark that some send.
     pub(super) fn event(&mut self, event: Option<Object<'_>>, used: &mut Option<Usage>) -> Sign {
         let Some(event) = event else {
             return if self.has_content && !self.finished { Sign::Lost } else { Sign::Done };
         };
         let [kind, number, delta] = event.pick(["type", "sequence_number", "delta"]);
+        let before = self.numbers;
         self.numbers.take(number.and_then(super::number));
         if kind.is_some_and(|kind| kind.ends_with(b".delta\"")) {
             self.sums.said += length(delta);
@@ -45,8 +57,11 @@ impl Response {
         let usage = of_response.usage.and_then(|usage| Usage::from_openai(usage.get().as_bytes()));
         *used = usage.or(*used);
         match &*parsed.kind {
-            "error" => return Sign::Fault,
-            "response.failed" => self.finished = true,
+            "error" | "response.failed" => {
+                // The client gets another in its place.
+                self.numbers = before;
+                return Sign::Fault;
+            }
             "response.completed" | "response.incomplete" => {
                 if !self.finished && !self.sums.agree(self.numbers, of_response.output) {
                     return Sign::Lost;
@@ -69,8 +84,8 @@ fn last(kind: &str) -> &str {
 enum Numbers {
     /// Each has followed the one before, up to this one.
     Ascend(u64),
-    /// One came before another that it should follow.
-    Fall,
+    /// One came before another that it should follow; the highest was this one.
+    Fall(u64),
     /// One was left out or came twice, and then they went on up to this one.
     Leap(u64),
     /// There are none, or it is the same one each time.
@@ -86,8 +101,10 @@ impl Numbers {
         *self = match *self {
             // Those who number begin with 0 or 1.
             Self::None if next <= 1 => Self::One(next),
-            Self::Fall => Self::Fall,
-            Self::Ascend(last) | Self::Leap(last) | Self::One(last) if next < last => Self::Fall,
+            Self::Fall(last) => Self::Fall(last.max(next)),
+            Self::Ascend(last) | Self::Leap(last) | Self::One(last) if next < last => {
+                Self::Fall(last)
+            }
             Self::One(last) if last == next => Self::One(last),
             Self::Ascend(last) | Self::One(last) if next - last == 1 => Self::Ascend(next),
             Self::Ascend(_) | Self::Leap(_) | Self::None | Self::One(_) => Self::Leap(next),
@@ -126,7 +143,7 @@ impl Sums {
         match numbers {
             Numbers::Ascend(_) => true,
             // What comes in another order is as long and says something else.
-            Numbers::Fall => false,
+            Numbers::Fall(_) => false,
             Numbers::Leap(_) => Output::of(output).is_some_and(|output| {
                 self.said == self.done
                     && self.said == output.text
@@ -374,6 +391,20 @@ mod tests {
             let mut whole = events.clone();
             whole.retain(|event| last(event["type"].as_str().unwrap()) != "delta");
             assert!(is_whole(&whole));
+        }
+    }
+
+    #[test]
+    fn a_response_that_failed_is_a_fault_and_its_number_is_free() {
+        for kind in ["error", "response.failed"] {
+            let mut watch = Watch::new(Endpoint::Responses);
+            for event in numbered(0).iter().take(10) {
+                watch.event(format!("data: {event}\n\n").as_bytes());
+            }
+            let event = json!({"type": kind, "sequence_number": 10, "response": {"output": []}});
+            assert_eq!(watch.event(format!("data: {event}\n\n").as_bytes()), Sign::Fault);
+            assert!(!watch.is_whole() && !watch.is_over());
+            assert_eq!(watch.next_number(), Some(10));
         }
     }
 

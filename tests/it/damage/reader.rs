@@ -140,7 +140,8 @@ impl Reader {
         if event["error"].is_object() {
             assert_eq!(self.end, End::Open, "an error behind the end");
             assert!(event["error"]["message"].is_string() && event["error"]["type"].is_string());
-            assert_eq!(event["type"] == "error", self.wire == Wire::Messages);
+            let has_type = matches!(self.wire, Wire::Messages | Wire::Responses);
+            assert_eq!(event["type"] == "error", has_type);
             self.end = End::Fault;
             return;
         }

@@ -98,6 +98,10 @@ pub(super) async fn open(
                 }
             }
         }
+        let kept = framer.kept() + (MOST_HELD_BYTES - room) + noise.len();
+        if parts.served.hold.fit(kept as u64).is_err() {
+            return Err(Refusal::no_room());
+        }
         if ended {
             return Err(said_without_events(deployment, parts.headers, noise.freeze()));
         }

@@ -293,6 +293,52 @@ async fn a_stream_for_which_there_is_no_memory_ends_as_cut_and_is_nobody_elses_f
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_provider_says_before_any_content_counts() {
+    // A whole event that has no content, half of one, and what is no event at all.
+    let empty = |bytes: usize| {
+        let (filling, delta) = ("a".repeat(bytes), "{\"content\":\"\"}");
+        format!(
+            "data: {{\"x\":\"{filling}\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":null}}]}}\n\n"
+        )
+    };
+    let half = empty(MB).trim_end().trim_end_matches('}').to_owned();
+    let noise = format!("data: {}\n\n", "a".repeat(60 * 1024));
+    for (said, least) in [(empty(MB), MB), (half, MB), (noise, 60 * 1024)] {
+        let gate = Gate::shut();
+        let steps = vec![
+            send(chat::STREAM_HEAD),
+            send(chat::chunk(&said)),
+            Step::Gate(gate.clone()),
+            Step::Close,
+        ];
+        let upstream = Upstream::playing(steps).await;
+        let sidecar = Start::with(config(&[&upstream])).ready().await;
+        let mut wire = sidecar.wire().await;
+        wire.send(chat::streamed("gpt")).await;
+        until("the memory to count", async || {
+            (sidecar.metrics().await.of(BUFFERED) >= least as u64).then_some(())
+        })
+        .await;
+        drop(wire);
+        sidecar.falls_to_zero(&[BUFFERED, "pillion_requests_in_flight"]).await;
+        gate.open();
+        sidecar.stop().await;
+    }
+    let limits = "{max_body_bytes: 1048576, max_buffered_bytes: 1048576}";
+    let steps =
+        vec![send(chat::STREAM_HEAD), send(chat::chunk(&empty(3 * MB))), Step::Gate(Gate::shut())];
+    let upstream = Upstream::playing(steps).await;
+    let text = config(&[&upstream, &upstream]) + &format!("pillion: {{limits: {limits}}}\n");
+    let sidecar = Start::with(text).ready().await;
+    let answer = sidecar.ask(chat::streamed("gpt")).await;
+    assert_eq!(answer.status(), 503, "{answer:?}");
+    assert!(answer.message().contains("max_buffered_bytes"), "{answer:?}");
+    assert_eq!(sidecar.metrics().await.of("pillion_cooldowns_total"), 0);
+    sidecar.falls_to_zero(&[BUFFERED]).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_reads_slowly_slows_the_provider_down() {
     const READERS: usize = 8;
     let words = chat::delta(&"more ".repeat(2_000));

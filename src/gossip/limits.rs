@@ -367,17 +367,11 @@ mod tests {
 
     fn note(usage: &mut Usage, requests: u64, now: Instant) {
         let witness = Witness {
-            of: OF,
-            taught: Vec::new(),
-            in_flight: 0,
-            failures: 0,
-            recoveries: 0,
-            pause: None,
             used: used(requests),
             spent: PicoUsd(requests),
             limits: LIMITS,
             has_budget: true,
-            quota: None,
+            ..Witness::nothing(OF)
         };
         usage.note(&witness, now);
     }

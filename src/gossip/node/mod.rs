@@ -366,7 +366,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::lexicon::{PicoUsd, time};
+    use crate::lexicon::time;
     use crate::routing::fleet::{By, Pause, Quota, Why};
     use crate::routing::latency::{Model, Prior, Sample, Seen};
     use crate::routing::view::{Kind, Used};
@@ -390,19 +390,7 @@ mod tests {
     }
 
     fn witness() -> Witness {
-        Witness {
-            of: OF,
-            taught: Vec::new(),
-            in_flight: 0,
-            failures: 0,
-            recoveries: 0,
-            pause: None,
-            used: Used::default(),
-            spent: PicoUsd::ZERO,
-            limits: Limits::default(),
-            has_budget: false,
-            quota: None,
-        }
+        Witness::nothing(OF)
     }
 
     impl Net {

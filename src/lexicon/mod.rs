@@ -4,6 +4,7 @@
 
 pub mod amount;
 pub mod cooldown;
+pub mod count;
 pub mod failure;
 pub mod hedge;
 pub mod id;

@@ -8,6 +8,7 @@ pub mod count;
 pub mod failure;
 pub mod hedge;
 pub mod id;
+pub mod mapping;
 pub mod secret;
 pub mod substitute;
 pub mod time;

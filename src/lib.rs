@@ -57,7 +57,7 @@
 //! | 3 | `listen` | nothing |
 //! | 2 | `account`, `provider` | `lexicon`, `protocol`, `registry` |
 //! | 2 | `endpoint` | `lexicon`, `protocol` |
-//! | 2 | `manifest` | `inject` |
+//! | 2 | `manifest` | `inject`, `lexicon` |
 //! | 2 | `admit`, `routing` | `lexicon` |
 //! | 1 | `protocol`, `registry`, `report` | `lexicon` |
 //! | 1 | `inject` | nothing |

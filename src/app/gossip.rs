@@ -15,6 +15,7 @@ use crate::config::Gossip;
 use crate::gossip::plane::{Host, Plan, Plane, Seen};
 use crate::gossip::state::Place;
 use crate::gossip::{Card, Health, MemberSeen, Refused, Settings};
+use crate::lexicon::count::whole;
 use crate::lexicon::{Fingerprint, time};
 use crate::provider::Deployment;
 use crate::routing::cooldown::Rule;
@@ -73,11 +74,6 @@ pub(super) fn tie(of: Fingerprint, member: &Member, routes: &RouteTable) -> Tie 
         has_budget: member.budget.is_some() || member.provider_budget.is_some(),
         rule: group.filter(|group| group.cools()).map_or(Rule::None, |group| group.cooldown),
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-fn whole(limit: f64) -> u64 {
-    limit as u64
 }
 
 impl Host for Control {

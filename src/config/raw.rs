@@ -8,7 +8,9 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
+
+use crate::lexicon::mapping::Mapping;
 
 /// Why a text is not YAML, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,46 +108,16 @@ impl<'de> Visitor<'de> for Build {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
-        let mut own = Map::new();
-        let mut merged = Vec::new();
+        let mut mapping = Mapping::default();
         while let Some((Node(key), Node(value))) = from.next_entry()? {
-            let key = key_text(key);
-            if key == "<<" {
-                merged.push(value);
-            } else {
-                own.insert(key, value);
-            }
+            mapping.add(&key, value);
         }
-        for value in merged {
-            merge(&mut own, value);
-        }
-        Ok(Value::Object(own))
+        Ok(mapping.finish())
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, from: A) -> Result<Value, A::Error> {
         let (_tag, content): (Node, _) = from.variant()?;
         content.newtype_variant::<Node>().map(|node| node.0)
-    }
-}
-
-/// A merge key adds what is not there; the first of several mappings wins.
-fn merge(own: &mut Map<String, Value>, value: Value) {
-    match value {
-        Value::Object(other) => {
-            for (key, value) in other {
-                own.entry(key).or_insert(value);
-            }
-        }
-        Value::Array(several) => several.into_iter().for_each(|one| merge(own, one)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn key_text(key: Value) -> String {
-    match key {
-        Value::String(text) => text,
-        Value::Null => "null".to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -3,9 +3,9 @@
 //!
 //! Promises that the sum is bounded: a request is let in only where its body fits, and what runs
 //! may take as much again. Part of that are the copies that are made on the way: of a request in
-//! another dialect or with a prefill, until its answer begins, and of an answer in another dialect;
-//! and what a stream keeps: the events before its first content, the beginning that is held, half an
-//! event, and what was sent where it is to be compared.
+//! another dialect or with a prefill, until its answer begins, and of an answer in another dialect
+//! or under another name; and what a stream keeps: the events before its first content, the
+//! beginning that is held, half an event, and what was sent where it is to be compared.
 //!
 //! Not counted, and bounded otherwise: what is taken apart while it is translated, which no task
 //! waits in the middle of, so that there are as many as there are threads; what a connection reads

@@ -5,6 +5,7 @@
 
 use super::live::Live;
 use crate::lexicon::HedgeMode;
+use crate::lexicon::count::{float, whole};
 use crate::report::{Basis, Distribution, Estimate, Report, Route, Waits, Worth, rounded};
 use crate::routing::latency::effect::Basis as Told;
 use crate::routing::latency::histogram::{BINS, edge};
@@ -135,16 +136,6 @@ fn distribution(effect: &Effect) -> Distribution {
         with: cut(with),
         without: cut(without),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts")]
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it counts ones")]
-fn whole(count: f64) -> u64 {
-    count as u64
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use http::Response;
 
 use super::attempt::Whole;
 use super::body::Body;
+use super::buffered::NoRoom;
 use super::head;
 use super::live::Live;
 use super::names_model;
@@ -14,22 +15,11 @@ use crate::protocol::{Dialect, Edits, Endpoint};
 
 /// The answer for the client.
 pub(super) fn response(mut whole: Box<Whole>, live: &Live, mut ledger: Ledger) -> Response<Body> {
-    // The answer is there twice until the one that came is dropped.
-    if whole.hold.grow(whole.body.len() as u64).is_err() {
-        let dialect = ledger.record.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect);
-        let rejection = Rejection::no_room(live.limits.max_buffered_bytes);
-        return reject::response(dialect, rejection, live, ledger);
-    }
-    let body = match &mut whole.translator {
-        None => Ok(with_name(&whole)),
-        Some(translator) => translator.answer(&whole.body),
-    };
-    let body = match body {
+    let body = match in_the_clients_words(&mut whole, live.limits.max_buffered_bytes) {
         Ok(body) => body,
-        Err(garbled) => {
+        Err(rejection) => {
             let dialect = ledger.record.endpoint.map_or(Dialect::OpenAi, Endpoint::dialect);
-            let rejection = Rejection::garbled(&garbled);
-            return reject::response(dialect, rejection, live, ledger);
+            return reject::response(dialect, *rejection, live, ledger);
         }
     };
     let record = &mut ledger.record;
@@ -47,11 +37,30 @@ pub(super) fn response(mut whole: Box<Whole>, live: &Live, mut ledger: Ledger) -
     response
 }
 
+/// The body in the client's dialect, with the model's name as the client knows it. Where that is
+/// how it came, it is not copied.
+fn in_the_clients_words(whole: &mut Whole, most: u64) -> Result<Bytes, Box<Rejection>> {
+    if whole.translator.is_none() && !has_another_name(whole) {
+        return Ok(whole.body.clone());
+    }
+    // It is there twice until the one that came is dropped.
+    let held = whole.hold.grow(whole.body.len() as u64);
+    held.map_err(|NoRoom| Rejection::no_room(most))?;
+    match &mut whole.translator {
+        None => Ok(with_name(whole)),
+        Some(translator) => {
+            translator.answer(&whole.body).map_err(|garbled| Rejection::garbled(&garbled).into())
+        }
+    }
+}
+
+fn has_another_name(whole: &Whole) -> bool {
+    names_model(whole.endpoint)
+        && whole.fields.get(&whole.body, "model").is_some_and(|name| *name != whole.served.name)
+}
+
 /// The body with the model's name as the client knows it; every other byte as it came.
 fn with_name(whole: &Whole) -> Bytes {
-    if !names_model(whole.endpoint) || whole.fields.get(&whole.body, "model").is_none() {
-        return whole.body.clone();
-    }
     let mut edits = Edits::new();
     edits.set("model", whole.served.name.clone());
     edits.apply(&whole.body, &whole.fields).to_bytes()

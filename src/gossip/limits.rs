@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::identity::Boot;
 use super::rumor::hash;
+use crate::lexicon::count::{float, whole};
 use crate::lexicon::{Fingerprint, PicoUsd};
 use crate::routing::fleet::{Limits, Others, Witness};
 use crate::routing::view::Used;
@@ -295,7 +296,7 @@ impl Accounts {
                 growth.tokens += report.growth.tokens;
             }
         }
-        let others = Used { requests: whole(requests), tokens: whole(tokens) };
+        let others = Used { requests: whole(requests.round()), tokens: whole(tokens.round()) };
         Answer { of, others, growth, sharers, spent }
     }
 
@@ -309,14 +310,12 @@ impl Accounts {
 }
 
 impl Report {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn requests(&self, age: Duration) -> f64 {
-        since(self.minute.requests as f64, self.growth.requests, age)
+        since(float(self.minute.requests), self.growth.requests, age)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn tokens(&self, age: Duration) -> f64 {
-        since(self.minute.tokens as f64, self.growth.tokens, age)
+        since(float(self.minute.tokens), self.growth.tokens, age)
     }
 }
 
@@ -326,11 +325,6 @@ fn since(used: f64, growth: f64, age: Duration) -> f64 {
     let grown = used + growth * age.min(GROWS).as_secs_f64();
     let silent = age.saturating_sub(GROWS).as_secs_f64() / FADES.as_secs_f64();
     grown * (1.0 - silent).max(0.0)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
 }
 
 /// Who owns a limit, by rank: those of all members whose lots for it are the highest.
@@ -367,17 +361,11 @@ mod tests {
 
     fn note(usage: &mut Usage, requests: u64, now: Instant) {
         let witness = Witness {
-            of: OF,
-            taught: Vec::new(),
-            in_flight: 0,
-            failures: 0,
-            recoveries: 0,
-            pause: None,
             used: used(requests),
             spent: PicoUsd(requests),
             limits: LIMITS,
             has_budget: true,
-            quota: None,
+            ..Witness::nothing(OF)
         };
         usage.note(&witness, now);
     }

@@ -4,9 +4,11 @@
 
 pub mod amount;
 pub mod cooldown;
+pub mod count;
 pub mod failure;
 pub mod hedge;
 pub mod id;
+pub mod mapping;
 pub mod secret;
 pub mod substitute;
 pub mod time;

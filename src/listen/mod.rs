@@ -17,7 +17,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -64,7 +65,7 @@ pub async fn run<H, F, B>(
     listeners: Vec<TcpListener>,
     settings: Settings,
     handler: H,
-    mut stop: watch::Receiver<Stop>,
+    stop: watch::Receiver<Stop>,
     drain: Duration,
 ) -> usize
 where
@@ -74,7 +75,23 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let places = Arc::new(Semaphore::new(settings.max_connections));
+    let most = settings.max_connections;
+    let serve = move |stream, watcher| converse(stream, &settings, handler.clone(), watcher);
+    serve_each(listeners, most, serve, stop, drain).await
+}
+
+/// Accepts connections, at most so many at once, and gives each to `serve` in a task of its own.
+async fn serve_each<F>(
+    listeners: Vec<TcpListener>,
+    most: usize,
+    serve: impl Fn(TcpStream, Watcher) -> F,
+    mut stop: watch::Receiver<Stop>,
+    drain: Duration,
+) -> usize
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(most));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -85,25 +102,38 @@ where
             accepted = accept(&listeners, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
-        let service = {
-            let handler = handler.clone();
-            service_fn(move |request| handler(request).map(Ok::<_, Infallible>))
-        };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(settings.head_timeout)
-            .max_headers(settings.max_headers)
-            .serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
-        connections.spawn(async move {
-            let _place = place;
-            if let Err(error) = watched.await {
-                debug!(%error, "connection ended early");
-            }
-        });
+        connections.spawn(serve(stream, graceful.watcher()).map(move |()| drop(place)));
     }
     drop(listeners);
     finish(graceful, connections, stop, drain).await
+}
+
+/// One connection from its first request to its end. No `async fn`, whose future would hold the
+/// connection twice.
+fn converse<S, H, F, B>(
+    stream: S,
+    settings: &Settings,
+    handler: H,
+    watcher: Watcher,
+) -> impl Future<Output = ()> + use<S, H, F, B>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<B>> + 'static,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let service = service_fn(move |request| handler(request).map(Ok::<_, Infallible>));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.head_timeout)
+        .max_headers(settings.max_headers)
+        .serve_connection(TokioIo::new(stream), service);
+    watcher.watch(connection).map(|ended| {
+        if let Err(error) = ended {
+            debug!(%error, "connection ended early");
+        }
+    })
 }
 
 async fn finish(

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 use super::NotYaml;
+use crate::lexicon::mapping::{Mapping, key_text};
 
 /// A value and where it stands; positions are in bytes.
 #[derive(Debug, Clone)]
@@ -260,37 +261,11 @@ impl<'a> Reading<'a> {
             (Style::Flow, _) | (_, None) => end,
             (Style::Block, Some((key, value))) => key.end.max(value.end),
         };
-        let mut value = Map::new();
+        let mut value = Mapping::default();
         for (key, held) in &entries {
-            let name = key_text(&key.value);
-            if name != "<<" {
-                value.insert(name, held.value());
-            }
+            value.add(&key.value, held.value());
         }
-        for (_, merged) in entries.iter().filter(|(key, _)| key.is("<<")) {
-            merge(&mut value, merged.value());
-        }
-        Ok((Kind::Mapping { entries, style }, Value::Object(value), end))
-    }
-}
-
-/// A merge key adds what is not there; the first of several mappings wins.
-fn merge(own: &mut Map<String, Value>, value: Value) {
-    match value {
-        Value::Object(other) => {
-            for (key, value) in other {
-                own.entry(key).or_insert(value);
-            }
-        }
-        Value::Array(several) => several.into_iter().for_each(|one| merge(own, one)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn key_text(key: &Value) -> String {
-    match key {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Ok((Kind::Mapping { entries, style }, value.finish(), end))
     }
 }
 

@@ -43,6 +43,25 @@ pub struct Witness {
     pub quota: Option<Quota>,
 }
 
+impl Witness {
+    /// Says that it has seen nothing of a deployment: what a sidecar tells that has just begun.
+    pub const fn nothing(of: Fingerprint) -> Self {
+        Self {
+            of,
+            taught: Vec::new(),
+            in_flight: 0,
+            failures: 0,
+            recoveries: 0,
+            pause: None,
+            used: Used { requests: 0, tokens: 0 },
+            spent: PicoUsd::ZERO,
+            limits: Limits { requests: None, tokens: None },
+            has_budget: false,
+            quota: None,
+        }
+    }
+}
+
 /// A time in which a deployment shall get no traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {

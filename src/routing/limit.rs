@@ -18,6 +18,7 @@ use super::strategy::Scene;
 use super::table::Member;
 use super::view::{Counted, Demand, View};
 use crate::lexicon::DeploymentIx;
+use crate::lexicon::count::whole;
 
 /// What keeps a deployment from being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +105,6 @@ fn paced(member: &Member, demand: &Demand, scene: &Scene<'_, impl View>) -> Opti
 
 /// Tells these dice from those that others throw for the same deployment.
 const LUCK: u64 = 1 << 32;
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-fn whole(limit: f64) -> u64 {
-    limit as u64
-}
 
 #[cfg(test)]
 mod tests {

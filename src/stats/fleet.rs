@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 
 use super::minute::Minute;
 use super::{MINUTE, Row, StatsTable};
+use crate::lexicon::count::{float, whole};
 use crate::lexicon::{Fingerprint, PicoUsd, Tokens};
 use crate::routing::Kind;
 use crate::routing::cooldown::Rule;
@@ -320,16 +321,6 @@ fn why(stored: u8) -> Why {
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more digits")]
-fn float(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-fn whole(count: f64) -> u64 {
-    count as u64
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::lexicon::count::float;
 use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
 use crate::routing::cooldown::breaker::{self, Ticket};
 use crate::routing::cooldown::{Breaker, Evidence, Rule, judge};
@@ -379,8 +380,7 @@ impl Row {
         let spread = if excess == 0 {
             time
         } else {
-            #[expect(clippy::cast_precision_loss, reason = "a hint for the caller")]
-            let part = excess as f64 / others as f64;
+            let part = float(excess) / float(others);
             time + MINUTE.mul_f64(part)
         };
         self.epoch + own.max(spread)
@@ -427,8 +427,7 @@ impl Row {
                 self.first_tokens.push(Some(first_token.as_secs_f64()), self.time(now));
             }
         } else {
-            #[expect(clippy::cast_precision_loss, reason = "no answer has so many tokens")]
-            let tokens = answer.completion_tokens.max(1) as f64;
+            let tokens = float(answer.completion_tokens.max(1));
             self.per_token.push(Some(answer.took.as_secs_f64() / tokens), self.time(now));
         }
         let tokens = answer.prompt_tokens.saturating_add(answer.completion_tokens);

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::account::{Record, Sink};
 use crate::lexicon::CooldownState;
+use crate::lexicon::count::float;
 use crate::lexicon::time::unix_now;
 use crate::report::Route;
 use access_log::AccessLog;
@@ -73,7 +74,7 @@ impl Telemetry {
         self.worth.set(&self.meters, &scrape.hedging);
         let set = |row, value| self.meters.set(row, &[], value);
         set(&table::REQUESTS_IN_FLIGHT, f64::from(scrape.requests_in_flight));
-        set(&table::BUFFERED, whole(scrape.buffered_bytes));
+        set(&table::BUFFERED, float(scrape.buffered_bytes));
         set(&table::CONNECTIONS_OPEN, f64::from(scrape.connections_open));
         self.meters.raise(&table::CONNECTIONS_OPENED, &[], scrape.connections_opened);
         self.meters.raise(&table::LESSONS_DROPPED, &[], scrape.lessons_dropped);
@@ -81,10 +82,10 @@ impl Telemetry {
             self.set_gossip(gossip);
         }
         let config = &scrape.config;
-        set(&table::CONFIG_GENERATION, whole(config.generation));
+        set(&table::CONFIG_GENERATION, float(config.generation));
         set(&table::CONFIG_IN_SYNC, flag(config.in_sync));
         set(&table::CONFIG_LAST_RELOAD_SUCCESS, flag(config.last_reload_success));
-        set(&table::CONFIG_LAST_RELOAD_TIMESTAMP, whole(config.last_success_unix));
+        set(&table::CONFIG_LAST_RELOAD_TIMESTAMP, float(config.last_success_unix));
         self.meters.raise(&table::CONFIG_RELOADS, &["success"], config.reloads);
         self.meters.raise(&table::CONFIG_RELOADS, &["failure"], config.failed_reloads);
         let dropped = self.access_log.as_deref().map_or(0, AccessLog::dropped);
@@ -116,7 +117,7 @@ impl Telemetry {
         set(&table::START_TIME, self.started.as_secs_f64());
         let process = Process::read();
         if let Some(bytes) = process.resident_bytes {
-            set(&table::RESIDENT_MEMORY, whole(bytes));
+            set(&table::RESIDENT_MEMORY, float(bytes));
         }
         if let Some(seconds) = process.cpu_seconds {
             set(&table::CPU, seconds);
@@ -212,11 +213,6 @@ pub struct Config {
     pub reloads: u64,
     /// Reloads that did not.
     pub failed_reloads: u64,
-}
-
-#[expect(clippy::cast_precision_loss, reason = "the exposition format knows only floats")]
-fn whole(number: u64) -> f64 {
-    number as f64
 }
 
 fn flag(is_set: bool) -> f64 {

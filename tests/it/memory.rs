@@ -4,7 +4,7 @@
 
 use crate::limits::peak_memory;
 use crate::support::script::{Gate, Step, send, serve};
-use crate::support::sidecar::{Pillion, Start, config};
+use crate::support::sidecar::{Pillion, Start, config, deployment};
 use crate::support::upstream::Upstream;
 use crate::support::wire::Answer;
 use crate::support::{chat, until};
@@ -184,6 +184,27 @@ async fn an_answer_for_which_there_is_no_memory_is_an_error_and_nobody_elses_fau
     let cooled = sidecar.metrics().await.of("pillion_cooldowns_total");
     assert_eq!((cooled, upstream.requests().len()), (0, 8));
     sidecar.falls_to_zero(&[BUFFERED]).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_counts_twice_only_where_it_is_there_twice() {
+    let answer = chat::whole(&"a".repeat(4 * MB));
+    let upstream = Upstream::start(move |_| {
+        let answer = answer.clone();
+        serve(move |_| vec![send(answer.clone())])
+    })
+    .await;
+    // The provider calls its model `m`. Answers have twice the room: one of 4 MiB fits in once.
+    let entries = ["gpt", "m"].map(|name| deployment(name, name, &upstream.base(), ""));
+    let limits = "pillion: {limits: {max_body_bytes: 1048576, max_buffered_bytes: 3000000}}\n";
+    let text = format!("model_list:\n{}{limits}", entries.concat());
+    let sidecar = Start::with(text).ready().await;
+    for (name, status) in [("gpt", 503), ("m", 200)] {
+        let answer = sidecar.ask(chat::plain(name)).await;
+        assert_eq!((answer.status(), is_shed(&answer)), (status, status == 503), "{name}");
+        sidecar.falls_to_zero(&[BUFFERED]).await;
+    }
     sidecar.stop().await;
 }
 

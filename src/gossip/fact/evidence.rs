@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::Heard;
 use crate::gossip::identity::Origin;
 use crate::lexicon::Fingerprint;
+use crate::lexicon::count::float;
 
 /// What one sidecar saw fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,8 +90,7 @@ impl Evidence {
             return None;
         }
         // The sidecar has just begun to tell: what it counted before may be long ago.
-        #[expect(clippy::cast_precision_loss, reason = "a count of failures")]
-        let fresh = if known.is_none() { 1.0 } else { fresh as f64 };
+        let fresh = if known.is_none() { 1.0 } else { float(fresh) };
         let told = Told { of, origin, count, recent: recent + fresh };
         self.hear(&told, now);
         Some(told)

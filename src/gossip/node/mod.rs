@@ -29,6 +29,7 @@ use super::saved::{self, Saved, Unreadable};
 use super::seal::{Keys, Seal};
 use super::wire::{Mood, Packet, Record};
 use crate::lexicon::Fingerprint;
+use crate::lexicon::count::float;
 use crate::routing::fleet::{FleetView, Limits, Witness};
 
 /// How a node is set up.
@@ -209,8 +210,7 @@ impl Node {
         }
         let fresh = Last { recoveries: witness.recoveries, requests: used.requests };
         let last = self.own.insert(of, fresh).unwrap_or(fresh);
-        #[expect(clippy::cast_precision_loss, reason = "tries of a quarter of a second")]
-        let tries = used.requests.saturating_sub(last.requests) as f64;
+        let tries = float(used.requests.saturating_sub(last.requests));
         let in_flight = f64::from(witness.in_flight) * elapsed.as_secs_f64();
         self.push_sum.load(of, in_flight, tries, now);
         if let Some(quota) = witness.quota {
@@ -366,7 +366,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::lexicon::{PicoUsd, time};
+    use crate::lexicon::time;
     use crate::routing::fleet::{By, Pause, Quota, Why};
     use crate::routing::latency::{Model, Prior, Sample, Seen};
     use crate::routing::view::{Kind, Used};
@@ -390,19 +390,7 @@ mod tests {
     }
 
     fn witness() -> Witness {
-        Witness {
-            of: OF,
-            taught: Vec::new(),
-            in_flight: 0,
-            failures: 0,
-            recoveries: 0,
-            pause: None,
-            used: Used::default(),
-            spent: PicoUsd::ZERO,
-            limits: Limits::default(),
-            has_budget: false,
-            quota: None,
-        }
+        Witness::nothing(OF)
     }
 
     impl Net {

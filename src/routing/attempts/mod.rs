@@ -11,16 +11,19 @@ pub mod patience;
 pub mod retry;
 mod second;
 
+use std::cell::OnceCell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
 use self::patience::Patience;
 use super::hedge::{Forgone, Mode};
+use super::latency::Forecast;
 use super::pick::{self, Narrow, NoCandidate};
 use super::strategy::{Scene, Shape};
 use super::table::{Group, Member, Resolved, RouteTable};
-use super::view::View;
+use super::view::{Kind, View};
 use crate::lexicon::{Class, DeploymentIx, Failure, Substitute, Tokens};
 pub use busy::Busy;
 use busy::Line;
@@ -461,8 +464,10 @@ impl<'a> Attempts<'a> {
         self.next_id += 1;
         self.phase = Phase::Running;
         self.held = None;
-        let patience = self.patience(member, now, view);
-        self.hedge = self.due(member, patience.answer, now, view);
+        let known = OnceCell::new();
+        let start = Start { member, now, view, kind: self.ask.shape.kind(), known };
+        let patience = self.patience(&start);
+        self.hedge = self.due(&start, patience.answer);
         self.running.push(Running { id, member, since: now });
         Launch {
             id,
@@ -481,6 +486,23 @@ impl<'a> Attempts<'a> {
 
     fn verdict(&self) -> Verdict {
         self.original.unwrap_or(Verdict::NoCandidate(NoCandidate::Exhausted))
+    }
+}
+
+/// A try that is about to start, and what is known of such tries.
+struct Start<'a, 'v, V> {
+    member: &'a Member,
+    now: Instant,
+    view: &'v V,
+    kind: Kind,
+    known: OnceCell<Option<Arc<Forecast>>>,
+}
+
+impl<V: View> Start<'_, '_, V> {
+    /// How long it will take, as far as that is known. The view is asked once.
+    fn forecast(&self) -> Option<&Forecast> {
+        let ask = || self.view.forecast(self.member.deployment, self.kind);
+        self.known.get_or_init(ask).as_deref()
     }
 }
 

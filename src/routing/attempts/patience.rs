@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Attempts;
+use super::{Attempts, Start};
 use crate::lexicon::{Class, Failure};
 use crate::routing::latency::Bounds;
 use crate::routing::table::Member;
@@ -60,20 +60,22 @@ const LEAST_SAMPLES: f64 = 30.0;
 
 impl Attempts<'_> {
     /// How long a try of this deployment is waited for, and no more than is left of the whole.
-    pub(super) fn patience(&self, member: &Member, now: Instant, view: &impl View) -> Patience {
+    pub(super) fn patience(&self, start: &Start<'_, '_, impl View>) -> Patience {
+        let Start { member, now, view, .. } = *start;
         let settings = self.table.settings();
         let wishes = (self.ask.timeout, self.ask.stream_timeout);
         let stream = self.ask.shape.stream && !self.ask.is_carried;
         let silence = settings.timeout_of(member, stream, wishes);
         let left = self.ask.deadline.map(|deadline| deadline.saturating_duration_since(now));
         let whole = left.map_or(silence, |left| silence.min(left));
-        let first = self.first_content(member, now, view);
+        let first = self.first_content(start);
         let answer = first.map_or(whole, |first| whole.min(first));
         Patience { answer, silence, stall: self.stall(member, view), whole }
     }
 
     /// How long to wait for the first content, or for an answer in one piece.
-    fn first_content(&self, member: &Member, now: Instant, view: &impl View) -> Option<Duration> {
+    fn first_content(&self, start: &Start<'_, '_, impl View>) -> Option<Duration> {
+        let Start { member, now, view, .. } = *start;
         let shape = self.ask.shape;
         match self.table.settings().timeouts.ttft {
             Limit::Fixed(limit) => shape.stream.then_some(limit),
@@ -82,9 +84,7 @@ impl Attempts<'_> {
             Limit::Learned if !self.can_go_elsewhere(member, now, view) => None,
             Limit::Learned => {
                 let least = if shape.stream { LEAST_TTFT } else { LEAST_WHOLE };
-                let known = view
-                    .forecast(member.deployment, shape.kind())
-                    .filter(|forecast| forecast.samples() >= LEAST_SAMPLES);
+                let known = start.forecast().filter(|forecast| forecast.samples() >= LEAST_SAMPLES);
                 let bounds = Bounds { least: Duration::ZERO, most: Duration::MAX };
                 let is_quick = match shape.effort {
                     Effort::Unset => shape.stream && !member.reasons,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Attempts, Hedge, Hedged, Late, Role};
+use super::{Action, Attempts, Hedge, Hedged, Late, Role, Start};
 use crate::routing::hedge::{Across, After, Forgone, Mode};
 use crate::routing::latency::Bounds;
 use crate::routing::strategy::Scene;
@@ -96,13 +96,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// When a try that starts now is late.
-    pub(super) fn due(
-        &self,
-        member: &Member,
-        timeout: Duration,
-        now: Instant,
-        view: &impl View,
-    ) -> Hedge<'a> {
+    pub(super) fn due(&self, start: &Start<'_, '_, impl View>, timeout: Duration) -> Hedge<'a> {
         let group = self.hop.group;
         let settings = &group.hedge;
         let off = self.ask.hedge.unwrap_or(settings.mode) == Mode::Disabled;
@@ -114,17 +108,14 @@ impl<'a> Attempts<'a> {
             return Hedge::None;
         }
         match settings.after {
-            After::Delay(delay) => Hedge::Due(now + delay),
-            After::Percentile(part) => {
-                let shape = self.ask.shape;
-                let forecast = view.forecast(member.deployment, shape.kind());
-                forecast
-                    .filter(|forecast| forecast.samples() >= f64::from(settings.min_samples))
-                    .map_or(Hedge::None, |forecast| {
-                        let bounds = Bounds::up_to(timeout / 2);
-                        Hedge::Due(now + forecast.threshold(shape.length, part, bounds))
-                    })
-            }
+            After::Delay(delay) => Hedge::Due(start.now + delay),
+            After::Percentile(part) => start
+                .forecast()
+                .filter(|forecast| forecast.samples() >= f64::from(settings.min_samples))
+                .map_or(Hedge::None, |forecast| {
+                    let (length, bounds) = (self.ask.shape.length, Bounds::up_to(timeout / 2));
+                    Hedge::Due(start.now + forecast.threshold(length, part, bounds))
+                }),
         }
     }
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use pillion::gossip::seal::{CLOCK, OVERHEAD, Seal};
 use pillion::gossip::wire::{Packet, Records};
 use pillion::gossip::{Boot, Card, Identity, Keys, Node, Settings, Start};
-use pillion::lexicon::{Fingerprint, PicoUsd, time};
+use pillion::lexicon::{Fingerprint, time};
 use pillion::routing::fleet::{Limits, Witness};
 use pillion::routing::latency::Prior;
-use pillion::routing::view::Used;
 
 const UNIX: Duration = Duration::from_secs(1_800_000_000);
 
@@ -77,16 +76,10 @@ fn witness(bytes: &[u8]) -> Witness {
     let mut of = [0; 8];
     of.iter_mut().zip(bytes.iter().skip(3)).for_each(|(byte, from)| *byte = *from);
     Witness {
-        of: Fingerprint(of),
-        taught: Vec::new(),
         in_flight: 1,
         failures: 1,
-        recoveries: 0,
-        pause: None,
-        used: Used::default(),
-        spent: PicoUsd::ZERO,
         limits: Limits { requests: Some(60), tokens: None },
         has_budget: true,
-        quota: None,
+        ..Witness::nothing(Fingerprint(of))
     }
 }

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pillion::gossip::{Card, Identity, Keys, Node, Settings, Start};
-use pillion::lexicon::{Fingerprint, PicoUsd, time};
-use pillion::routing::fleet::{Limits, Witness};
-use pillion::routing::view::Used;
+use pillion::lexicon::{Fingerprint, time};
+use pillion::routing::fleet::Witness;
 
 /// What is wrong with the network.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +104,7 @@ impl World {
         let mut node = Node::new(Settings::default(), me, keys, card(), start);
         let seeds: Vec<_> = (0..5).map(|_| self::address(self.dice.usize(..seeds))).collect();
         node.seeds(&seeds, now);
-        let witnesses = self.deployments.iter().map(|of| witness(*of)).collect();
+        let witnesses = self.deployments.iter().copied().map(Witness::nothing).collect();
         let is_slow = self.dice.f64() < self.weather.slow;
         let at = self.nodes.len();
         self.nodes.push(Sidecar {
@@ -231,20 +230,4 @@ pub(super) fn address(at: usize) -> SocketAddr {
 
 fn card() -> Card {
     Card { version: "0.1.0".into(), zone: "zone-a".into(), generation: 1, hash: [1; 8] }
-}
-
-fn witness(of: Fingerprint) -> Witness {
-    Witness {
-        of,
-        taught: Vec::new(),
-        in_flight: 0,
-        failures: 0,
-        recoveries: 0,
-        pause: None,
-        used: Used::default(),
-        spent: PicoUsd::ZERO,
-        limits: Limits::default(),
-        has_budget: false,
-        quota: None,
-    }
 }

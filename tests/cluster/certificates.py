@@ -86,7 +86,7 @@ def a_bundle_that_is_overwritten_is_put_right(world):
     ):
         start = time.monotonic()
         world.api.patch(path, operations, "json")
-        until("the caBundle is right again", lambda: bundles(world) == right, 20)
+        until("the caBundle is right again", lambda: bundles(world) == right)
         took.append(time.monotonic() - start)
     until("both say so", lambda: world.kubelet.count("pillion_webhook_ca_bundle_in_sync") == 2)
     is_right(world)

@@ -18,7 +18,7 @@ def path(namespace):
     return f"/api/v1/namespaces/{namespace}/configmaps/pillion-config"
 
 
-def is_copied(world, *namespaces, seconds=10):
+def is_copied(world, *namespaces, seconds=30):
     """Everywhere as at the source; how long that took."""
     start = time.monotonic()
     for namespace in namespaces:

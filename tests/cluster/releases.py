@@ -98,6 +98,7 @@ def an_upgrade_never_leaves_pods_without_an_injector(world):
         world.kubectl("-n", RELEASE, "rollout", "status", "deployment/pillion-injector", "--timeout=120s")
         took = time.monotonic() - start
         until("the old ones have ended", lambda: not before & {pod["metadata"]["name"] for pod in pods(world)}, 60)
+    check(len(load.made) > 9, f"only {len(load.made)} pods were made")
     check(not load.refused, f"{len(load.refused)} of {len(load.made)} were refused: {load.refused[:1]}")
     for made in load.made:
         is_equipped(made)
@@ -123,6 +124,21 @@ def a_rollback_brings_back_the_old_values(world):
 def old_values(world):
     made = world.pod("load", f"rolled-{time.monotonic_ns()}")
     return made if variables(made["spec"]["containers"][0])["PILLION_LOG_LEVEL"] == "info" else None
+
+
+def a_webhook_that_is_deleted_in_an_emergency_comes_back(world):
+    """deploy/README.md, When the injector is away."""
+    trusted = certificates.is_right(world)
+    world.kubectl("delete", "mutatingwebhookconfiguration", "pillion-injector")
+    until("the injectors say that nobody asks them", lambda: not world.kubelet.ready(RELEASE))
+    is_plain(world.pod("load", "in-an-emergency"))
+    world.upgrade()
+    start = time.monotonic()
+    world.all_ready()
+    took = time.monotonic() - start
+    check(certificates.is_right(world) == trusted, "the authority is another one")
+    is_equipped(world.pod("load", "after-the-emergency"))
+    return f"pods go past it; {took:.1f} s after helm upgrade it is trusted and asked again"
 
 
 def an_uninstall_leaves_what_the_guide_says(world):

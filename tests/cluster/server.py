@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -126,6 +127,9 @@ class Server:
 
     def __init__(self, folder):
         self.folder, self.running = folder, {}
+        # In memory, where that can be: etcd waits for the disk at each write, and a busy one makes it give up.
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else folder
+        self.data = tempfile.TemporaryDirectory(prefix="pillion-etcd-", dir=memory)
         self.identities = Identities(folder)
         self.store, self.peers, self.port, self.controllers = free_ports(4)
         self.address = f"https://127.0.0.1:{self.port}"
@@ -172,6 +176,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self.data.cleanup()
 
     def is_ready(self):
         for name, process in self.running.items():
@@ -187,7 +192,7 @@ class Server:
     def etcd(self):
         here, peer = f"http://127.0.0.1:{self.store}", f"http://127.0.0.1:{self.peers}"
         return {
-            "data-dir": self.folder / "etcd",
+            "data-dir": self.data.name,
             "listen-client-urls": here,
             "advertise-client-urls": here,
             "listen-peer-urls": peer,

@@ -49,6 +49,10 @@ image:
 dashboards seconds="60":
     tests/dashboards/run {{ seconds }}
 
+# The chart and the injector against a real API server; all checks, or those named
+cluster *checks:
+    tests/cluster/run {{ checks }}
+
 # Rewrite what tests generate: golden files and the tables in README.md
 bless:
     UPDATE=1 INSTA_UPDATE=always cargo test --lib --test it

@@ -36,6 +36,8 @@ pub struct Reviewed {
     pub pod: String,
     /// The reason of a refusal.
     pub reason: Option<String>,
+    /// Whether the pod is only tried, and will not be there.
+    pub is_dry_run: bool,
 }
 
 /// What became of a pod.
@@ -122,6 +124,7 @@ pub fn review<'a>(
         outcome: said.outcome,
         pod: format!("{namespace}/{}", workload.name),
         reason: said.reason,
+        is_dry_run: field(request, "/dryRun") == true,
     })
 }
 
@@ -242,6 +245,15 @@ mod tests {
         json_patch::patch(&mut pod, &patch).unwrap();
         assert_eq!(pod["spec"]["initContainers"][0]["name"], "pillion");
         assert_eq!(pod["metadata"]["labels"]["pillion.dev/injected"], "true");
+    }
+
+    #[test]
+    fn a_pod_that_is_only_tried_gets_the_same_answer_and_is_told_apart() {
+        let real = ask(|_| {}).unwrap();
+        let tried = ask(|it| it["request"]["dryRun"] = true.into()).unwrap();
+        assert_eq!(tried.answer, real.answer);
+        assert_eq!((real.is_dry_run, tried.is_dry_run), (false, true));
+        assert!(!ask(|it| it["request"]["dryRun"] = false.into()).unwrap().is_dry_run);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{PatchOperation, RemoveOperation};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tracing::{info, warn};
@@ -210,9 +212,29 @@ impl Webhook {
                 copy.insert(part.to_owned(), held.clone());
             }
         }
-        let copy = Value::Object(copy);
-        self.cluster.apply(&self.copy_in(namespace), by, &copy).await.map(drop)
+        let path = self.copy_in(namespace);
+        let kept = self.cluster.apply(&path, by, &Value::Object(copy)).await?;
+        let surplus = surplus(source, &kept);
+        if !surplus.is_empty() {
+            self.cluster.patch(&path, MANAGER, &surplus).await?;
+        }
+        Ok(())
     }
+}
+
+/// What takes out of a copy what its source does not have: apply leaves alone what others added.
+fn surplus(source: &Value, copy: &Value) -> Vec<PatchOperation> {
+    let mut operations = Vec::new();
+    for part in ["data", "binaryData"] {
+        let there = copy.get(part).and_then(Value::as_object).into_iter().flatten();
+        for (key, _) in
+            there.filter(|(key, _)| source.get(part).and_then(|it| it.get(key)).is_none())
+        {
+            let path = PointerBuf::from_tokens([part, key]);
+            operations.push(PatchOperation::Remove(RemoveOperation { path }));
+        }
+    }
+    operations
 }
 
 /// Why no sidecar could serve the configuration.
@@ -262,6 +284,17 @@ mod tests {
             check(theirs(), opt_in, true, &[]);
         }
         assert_eq!(steps("none", &BTreeMap::new(), &BTreeMap::new(), &BTreeSet::new()), []);
+    }
+
+    #[test]
+    fn what_others_put_into_a_copy_is_taken_out() {
+        let source = json!({"data": {"config.yaml": "a"}});
+        let mut copy =
+            json!({"data": {"config.yaml": "a", "x~/y.yaml": "b"}, "binaryData": {"z": "eA=="}});
+        assert_eq!(surplus(&source, &source), []);
+        let operations = surplus(&source, &copy);
+        json_patch::patch(&mut copy, &operations).unwrap();
+        assert_eq!(copy, json!({"data": {"config.yaml": "a"}, "binaryData": {}}));
     }
 
     #[test]

@@ -200,7 +200,8 @@ impl Webhook {
         } else {
             info!(pod = reviewed.pod, outcome, reason, "pod reviewed");
         }
-        if matches!(reviewed.outcome, Outcome::Injected(_)) {
+        // A dry run must leave nothing behind, as the webhook's `sideEffects: None` says.
+        if matches!(reviewed.outcome, Outcome::Injected(_)) && !reviewed.is_dry_run {
             self.copies.wanted_in(reviewed.pod.split('/').next().unwrap_or_default());
         }
         Ok(reviewed.answer.to_string())

@@ -1,7 +1,7 @@
 //! An API server of Kubernetes, as far as an injector can tell: objects with versions, lists,
 //! watches that end, server-side apply with its conflicts, and a record of who wrote what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -53,6 +53,8 @@ struct Kept {
 struct Object {
     value: Value,
     manager: String,
+    /// The keys of its data that were applied; others are whoever put them there's.
+    applied: BTreeSet<String>,
 }
 
 /// What somebody wrote.
@@ -136,7 +138,8 @@ impl State {
         value["metadata"]["resourceVersion"] = version.to_string().into();
         value["metadata"]["uid"] = known.unwrap_or_else(|| format!("uid-{version}").into());
         kept.events.push((version, kind, path.to_owned(), value.clone()));
-        let object = Object { value: value.clone(), manager: manager.to_owned() };
+        let applied = kept.objects.remove(path).map(|it| it.applied).unwrap_or_default();
+        let object = Object { value: value.clone(), manager: manager.to_owned(), applied };
         kept.objects.insert(path.to_owned(), object);
         drop(kept);
         self.news.send_modify(|news| *news += 1);
@@ -230,7 +233,29 @@ fn apply(state: &State, path: &str, body: Value, manager: &str, is_forced: bool)
     if conflict {
         return said(409, &json!({"message": "conflict with somebody else"}));
     }
-    said(200, &state.put(path, body, manager))
+    let applied: BTreeSet<_> = keys(&body).cloned().collect();
+    let body = with_those_of_others(state, path, body);
+    let kept = state.put(path, body, manager);
+    if let Some(object) = state.kept.lock().unwrap().objects.get_mut(path) {
+        object.applied = applied;
+    }
+    said(200, &kept)
+}
+
+fn keys(object: &Value) -> impl Iterator<Item = &String> {
+    object["data"].as_object().into_iter().flatten().map(|(key, _)| key)
+}
+
+/// What is applied, and beside it what others have put into the data.
+fn with_those_of_others(state: &State, path: &str, mut body: Value) -> Value {
+    let kept = state.kept.lock().unwrap();
+    let Some(there) = kept.objects.get(path) else { return body };
+    for key in keys(&there.value).filter(|key| !there.applied.contains(*key)) {
+        if body["data"].get(key).is_none() {
+            body["data"][key] = there.value["data"][key].clone();
+        }
+    }
+    body
 }
 
 fn patch(state: &State, path: &str, body: Value, manager: &str) -> Response<Body> {

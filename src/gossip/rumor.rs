@@ -235,7 +235,7 @@ mod tests {
             let told = super::super::fact::card::Told {
                 boot: Boot([name; 12]),
                 turn: 1,
-                card: super::super::Card::default(),
+                card: super::super::Card::default().into(),
                 keys: [1].into(),
             };
             rumors.add(About::Card(told.boot), Record::Card(told), 9);

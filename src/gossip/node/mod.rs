@@ -135,7 +135,7 @@ impl Node {
             cooldowns: Cooldowns::new(me.boot.origin()),
             evidence: Evidence::default(),
             cards: Cards::default(),
-            own_card: Told { boot: me.boot, turn: 0, card, keys: ids },
+            own_card: Told { boot: me.boot, turn: 0, card: card.into(), keys: ids },
             rumors: Rumors::new(now),
             usage: Usage::default(),
             accounts: Accounts::default(),
@@ -180,8 +180,8 @@ impl Node {
 
     /// Says something else of itself.
     pub fn set_card(&mut self, card: Card, now: Instant) {
-        if self.own_card.card != card {
-            self.own_card.card = card;
+        if *self.own_card.card != card {
+            self.own_card.card = card.into();
             self.tell_card(now);
         }
     }

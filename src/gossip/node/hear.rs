@@ -79,14 +79,14 @@ impl Node {
                 let boot = told.boot;
                 let is_mine = boot == self.own_card.boot;
                 if !is_mine && self.cards.hear(told.clone(), now) == Heard::News {
-                    self.rumor(About::Card(boot), Record::Card(told));
+                    self.rumor(About::Card(boot), Record::Card(told), now);
                 }
             }
             Record::Cooldown(told) => {
                 let of = told.of;
                 if self.cooldowns.hear(&told, now) == Heard::News {
                     if told.epoch.is_multiple_of(2) {
-                        self.evidence.judged(of);
+                        self.evidence.judged(of, now);
                     }
                     self.tell_cooldown(of, now);
                 }
@@ -95,7 +95,7 @@ impl Node {
             Record::Failures(told) => {
                 // What is said in its own name it knows better itself.
                 if told.origin != self.me() && self.evidence.hear(&told, now) == Heard::News {
-                    self.rumor(About::Failures(told.of, told.origin), Record::Failures(told));
+                    self.rumor(About::Failures(told.of, told.origin), Record::Failures(told), now);
                     self.judge(told.of, now);
                 }
             }
@@ -216,7 +216,7 @@ impl Node {
     }
 }
 
-/// Cards in an answer to somebody who has nearly all.
+/// Cards in an answer to somebody who has nearly all,
 const A_FEW: usize = 8;
 /// and to somebody who has not: more do not fit into its datagrams.
 const A_LOT: usize = 128;

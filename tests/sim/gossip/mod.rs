@@ -315,5 +315,93 @@ fn members_known(world: &World) -> f64 {
         let members = world.nodes[at].node.members(now);
         members.iter().filter(|it| it.health != pillion::gossip::Health::Down).count() as f64
     };
+/// How far one that lies among a few moves what a sidecar with 6 requests a minute believes.
+struct Moved {
+    /// The latency of the deployment it lies about beside that of one that is alike, as the fleet
+    /// tells it: what somebody believes who has not called it yet.
+    told: f64,
+    /// The same as the choice sees it, with what was seen here.
+    latency: f64,
+    /// Its 95th percentile, likewise.
+    threshold: f64,
+    /// Its chance of being chosen, of two that are alike.
+    chance: f64,
+}
+
+/// A fleet in which one says all the time that a deployment has answered so slowly, if it lies.
+fn lied_to(size: usize, lie: Option<f64>) -> Moved {
+    let mut world = World::new(size, 2, Weather { loss: 0.0, slow: 0.0 }, 12);
+    let mut traffic = Traffic::new(0.1, 2, 3);
+    let (me, liar, prior) = (0, 1, Prior::default());
+    let mut own: Vec<Model> = (0..2).map(|_| Model::new(world.instant())).collect();
+    let bounds = Bounds { least: Duration::ZERO, most: Duration::from_secs(3_600) };
+    let (mut heard, mut seen, mut worst) = (Vec::new(), Vec::new(), Vec::new());
+    for second in 0..600 {
+        let now = world.instant();
+        if let (Some(lie), true) = (lie, second >= 240) {
+            let mut told = Model::new(now);
+            let waited = Duration::from_secs_f64(lie);
+            let sample = Sample { prompt_tokens: 1_000, waited, seen: Seen::Answered };
+            (0..2_000).for_each(|_| told.learn(&sample, &prior, now));
+            world.nodes[liar].witnesses[0].taught.push((Kind::default(), told));
+        }
+        world.run(world.now + Duration::from_secs(1), |world, at| {
+            if at == liar && lie.is_some() {
+                return;
+            }
+            traffic.live(world, at);
+            let now = world.instant();
+            if at == me {
+                for (own, witness) in own.iter_mut().zip(&world.nodes[at].witnesses) {
+                    witness.taught.iter().for_each(|(_, model)| own.merge(model, now));
+                }
+            }
+        });
+        if second < 300 || second % 10 > 0 {
+            continue;
+        }
+        let now = world.instant();
+        let view = world.nodes[me].node.view(now);
+        let both = |of: usize| {
+            let told = view.deployments[&deployment(of)].models[Kind::default().at()].clone();
+            told.map_or_else(|| own[of].clone(), |told| own[of].advised(&told, now))
+        };
+        let of = |model: &Model| model.forecast(&prior, now).threshold(1_000, 0.95, bounds);
+        let alone = |of: usize| {
+            let told = &view.deployments[&deployment(of)].models[Kind::default().at()];
+            told.as_ref().map_or(f64::NAN, |told| f64::from(told.outlook(now).latency))
+        };
+        let latencies = [both(0), both(1)].map(|it| f64::from(it.outlook(now).latency));
+        seen.push(latencies[0] / latencies[1]);
+        heard.push(alone(0) / alone(1));
+        worst.push(of(&both(0)).as_secs_f64() / of(&traffic.pooled[1].model(now)).as_secs_f64());
+    }
+    let [told, latency, threshold] = [heard, seen, worst].map(|mut all| quantile(&mut all, 0.5));
+    Moved { told, latency, threshold, chance: 1.0 / (1.0 + latency.powi(8)) }
+}
+
+#[test]
+fn one_that_lies_among_few_moves_them_by_a_bounded_factor() {
+    let heads = ["fleet", "it says", "latency, told", "believed", "95th percentile", "chance"];
+    let title = "One lies about a deployment; what a sidecar with 6 requests a minute believes";
+    let mut table = Table::new(title, &heads);
+    for size in [2, 3, 8, 20] {
+        for (lie, name) in [(None, "the truth"), (Some(0.001), "1 ms"), (Some(3_600.0), "1 h")] {
+            let Moved { told, latency, threshold, chance } = lied_to(size, lie);
+            table.row(&[
+                format!("{size} nodes"),
+                name.into(),
+                format!("{told:.3} times"),
+                format!("{latency:.2} times"),
+                format!("{threshold:.2} times"),
+                format!("{chance:.3}"),
+            ]);
+            assert!((0.1..8.0).contains(&latency), "{latency} at {size}, which says {name}");
+            assert!((0.05..4.0).contains(&threshold), "{threshold} at {size}, which says {name}");
+        }
+    }
+    table.print();
+}
+
     world.up().map(|at| known(at) / up).sum::<f64>() / up
 }

@@ -1,8 +1,9 @@
 //! Fleets of the real nodes of `gossip`: how fast news reach all of them, what that costs, and how
 //! well they know what they have learned together.
 //!
-//! Small fleets belong to every run. For large ones build with optimisation and name the sizes:
-//! `GOSSIP_SIZES=1000,3000 cargo test --release --test sim gossip -- --nocapture`.
+//! Small fleets belong to every run. For large ones build with optimisation and name the sizes, and
+//! the shares of datagrams that are lost where it shall not be all of them:
+//! `GOSSIP_SIZES=1000 GOSSIP_LOSSES=0.05 cargo test --profile sim --test sim gossip -- --nocapture`.
 
 #![expect(clippy::indexing_slicing, reason = "every index is one that the simulation made")]
 #![expect(clippy::cast_precision_loss, reason = "counts of a simulation")]
@@ -34,17 +35,22 @@ fn trials() -> Vec<Trial> {
     let Some(sizes) = large() else {
         return [10, 100].map(|size| Trial { size, loss: 0.05 }).into();
     };
-    // The largest take a quarter of an hour each.
-    let losses = |size| if size > 1_000 { &[0.05][..] } else { &[0.0, 0.05, 0.2] };
-    let trials = |size| losses(size).iter().map(move |loss| Trial { size, loss: *loss });
+    let losses = wanted("GOSSIP_LOSSES").unwrap_or_else(|| vec![0.0, 0.05, 0.2]);
+    let trials = |size| losses.iter().map(move |loss| Trial { size, loss: *loss });
     sizes.into_iter().flat_map(trials).collect()
 }
 
 /// Sizes that were asked for.
 fn large() -> Option<Vec<usize>> {
-    let wanted = std::env::var_os("GOSSIP_SIZES")?;
-    let wanted = wanted.to_str().expect("sizes are numbers");
-    Some(wanted.split(',').map(|it| it.trim().parse().expect("a size is a number")).collect())
+    wanted("GOSSIP_SIZES")
+}
+
+/// Numbers that a variable names.
+fn wanted<T: std::str::FromStr>(name: &str) -> Option<Vec<T>> {
+    let said = std::env::var_os(name)?;
+    let said = said.to_str().expect("numbers are text");
+    let number = |it: &str| it.trim().parse().ok().expect("numbers, with commas between them");
+    Some(said.split(',').map(number).collect())
 }
 
 /// How long a fleet of this size takes to have found itself and to be calm again.
@@ -108,6 +114,7 @@ fn seconds(seconds: f64) -> String {
 fn a_cooldown_reaches_all_at_a_price_that_does_not_grow() {
     let heads = ["fleet", "50 %", "99 %", "all", "bytes/s per node", "members known"];
     let mut table = Table::new("A cooldown that one node begins; ten deployments", &heads);
+    let mut missed = Vec::new();
     for Trial { size, loss } in trials() {
         let mut world = World::new(size, 10, Weather { loss, slow: 0.05 }, size as u64);
         let mut traffic = Traffic::new(0.5, 10, 1);
@@ -117,12 +124,13 @@ fn a_cooldown_reaches_all_at_a_price_that_does_not_grow() {
         let reach = spread(&mut world, |world, at| traffic.live(world, at), 0);
         let known = members_known(&world);
         row(&mut table, format!("{size} nodes, loss {:.0} %", loss * 100.0), &reach, bytes, known);
-        assert!(bytes < 4_096.0, "{bytes} B/s at {size}");
-        assert!(reach.all <= 12.0, "all after {}", reach.all);
-        assert!(reach.most <= if loss > 0.05 { 2.0 } else { 1.0 }, "99 % after {}", reach.most);
-        assert!(known > 0.95, "{known} of the members are known");
+        let soon = if loss > 0.05 { 2.0 } else { 1.0 };
+        if bytes > 4_096.0 || reach.all > 12.0 || reach.most > soon || known < 0.95 {
+            missed.push(format!("{size} nodes, loss {loss}"));
+        }
     }
     table.print();
+    assert!(missed.is_empty(), "{missed:?}");
 }
 
 fn row(table: &mut Table, name: String, reach: &Reach, bytes: f64, known: f64) {
@@ -307,14 +315,6 @@ fn one_that_lies_takes_nothing_from_the_others() {
     assert!(seen.abs() < f64::EPSILON, "nobody else saw it fail");
 }
 
-/// What share of the fleet its nodes know on average.
-fn members_known(world: &World) -> f64 {
-    let now = world.instant();
-    let up = world.up().count() as f64;
-    let known = |at: usize| {
-        let members = world.nodes[at].node.members(now);
-        members.iter().filter(|it| it.health != pillion::gossip::Health::Down).count() as f64
-    };
 /// How far one that lies among a few moves what a sidecar with 6 requests a minute believes.
 struct Moved {
     /// The latency of the deployment it lies about beside that of one that is alike, as the fleet
@@ -403,5 +403,13 @@ fn one_that_lies_among_few_moves_them_by_a_bounded_factor() {
     table.print();
 }
 
+/// What share of the fleet its nodes know on average.
+fn members_known(world: &World) -> f64 {
+    let now = world.instant();
+    let up = world.up().count() as f64;
+    let known = |at: usize| {
+        let members = world.nodes[at].node.members(now);
+        members.iter().filter(|it| it.health != pillion::gossip::Health::Down).count() as f64
+    };
     world.up().map(|at| known(at) / up).sum::<f64>() / up
 }

@@ -225,7 +225,7 @@ fn of_member(member: &MemberSeen) -> Value {
         "version": card.map(|card| &*card.version),
         "generation": card.map(|card| card.generation),
         "hash": card.map(|card| Fingerprint(card.hash).to_string()),
-        "keys": member.keys,
+        "keys": &*member.keys,
         "heard_seconds": member.heard.map(seconds),
         "believes": member.mood.map(|mood| json!({
             "members": mood.members,

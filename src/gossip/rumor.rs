@@ -8,6 +8,7 @@
 //! anything. They go along with what is sent anyway, a few at a time: a whole fleet that starts, or
 //! takes up new keys, has one of each member to tell, and a pause must not wait behind them.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::identity::{Boot, Origin};
@@ -41,6 +42,7 @@ pub struct Rumors {
 struct Rumor {
     about: About,
     record: Record,
+    since: Instant,
     left: u32,
 }
 
@@ -68,7 +70,7 @@ impl Rumors {
     }
 
     /// Adds news, for a fleet of so many.
-    pub fn add(&mut self, about: About, record: Record, members: usize) {
+    pub fn add(&mut self, about: About, record: Record, members: usize, now: Instant) {
         let queue = match about {
             About::Card(_) => &mut self.cards,
             About::Cooldown(_) | About::Failures(..) => &mut self.waiting,
@@ -78,7 +80,7 @@ impl Rumors {
             queue.remove(0);
             self.dropped += 1;
         }
-        queue.push(Rumor { about, record, left: times(members) });
+        queue.push(Rumor { about, record, since: now, left: times(members) });
     }
 
     /// When to tell next; `None` where there is nothing.
@@ -90,13 +92,13 @@ impl Rumors {
     }
 
     /// Packs what one listener is told.
-    pub fn pack(&mut self, packet: &mut Packet) {
-        pack(&mut self.waiting, usize::MAX, packet);
+    pub fn pack(&mut self, packet: &mut Packet, now: Instant) {
+        pack(&mut self.waiting, usize::MAX, packet, now);
     }
 
     /// Packs a few cards with something else.
-    pub fn pack_cards(&mut self, packet: &mut Packet) {
-        pack(&mut self.cards, CARDS, packet);
+    pub fn pack_cards(&mut self, packet: &mut Packet, now: Instant) {
+        pack(&mut self.cards, CARDS, packet, now);
     }
 
     /// Notes that a round is over which took so many bytes.
@@ -112,14 +114,25 @@ impl Rumors {
 }
 
 /// Packs what was told least often first.
-fn pack(queue: &mut Vec<Rumor>, most: usize, packet: &mut Packet) {
+fn pack(queue: &mut Vec<Rumor>, most: usize, packet: &mut Packet, now: Instant) {
     queue.sort_by_key(|rumor| std::cmp::Reverse(rumor.left));
     for rumor in queue.iter_mut().take(most) {
-        if packet.add(&rumor.record).is_ok() {
-            rumor.left -= 1;
+        match rumor.told(now) {
+            None => rumor.left = 0,
+            Some(told) if packet.add(&told).is_ok() => rumor.left -= 1,
+            Some(_) => {}
         }
     }
     queue.retain(|rumor| rumor.left > 0);
+}
+
+impl Rumor {
+    /// What is told of it now; `None` where it is over.
+    fn told(&self, now: Instant) -> Option<Cow<'_, Record>> {
+        let Record::Failures(told) = &self.record else { return Some(Cow::Borrowed(&self.record)) };
+        let told = told.after(now.saturating_duration_since(self.since))?;
+        Some(Cow::Owned(Record::Failures(told)))
+    }
 }
 
 /// How often each is to tell a rumour so that everybody hears it: each then hears it about as
@@ -195,13 +208,13 @@ mod tests {
         assert_eq!(rumors.due(now), None);
         for epoch in 1..=3 {
             let (about, record) = rumor(1, epoch);
-            rumors.add(about, record, 9);
+            rumors.add(about, record, 9, now);
         }
         assert_eq!(rumors.due(now), Some(now));
         let mut told = 0;
         while rumors.due(now).is_some() {
             let mut packet = Packet::default();
-            rumors.pack(&mut packet);
+            rumors.pack(&mut packet, now);
             let said: Vec<_> = super::super::wire::Records::of(packet.bytes()).collect();
             assert_eq!(said, [Ok(rumor(1, 3).1)]);
             told += 1;
@@ -216,11 +229,11 @@ mod tests {
         let mut rumors = Rumors::new(now);
         for of in 0..=u8::MAX {
             let (about, record) = rumor(of, 1);
-            rumors.add(about, record, 9);
+            rumors.add(about, record, 9, now);
         }
         let of = Origin([1; 6]);
         let about = About::Failures(Fingerprint([0; 8]), of);
-        rumors.add(about, rumor(0, 1).1, 9);
+        rumors.add(about, rumor(0, 1).1, 9, now);
         assert_eq!((rumors.waiting.len(), rumors.dropped()), (MOST, 1));
         rumors.told(21_000, now);
         let due = rumors.due(now).unwrap().duration_since(now).as_secs_f64();
@@ -235,14 +248,14 @@ mod tests {
             let told = super::super::fact::card::Told {
                 boot: Boot([name; 12]),
                 turn: 1,
-                card: super::super::Card::default(),
+                card: super::super::Card::default().into(),
                 keys: [1].into(),
             };
-            rumors.add(About::Card(told.boot), Record::Card(told), 9);
+            rumors.add(About::Card(told.boot), Record::Card(told), 9, now);
         }
         assert_eq!(rumors.due(now), None);
         let mut packet = Packet::default();
-        rumors.pack_cards(&mut packet);
+        rumors.pack_cards(&mut packet, now);
         assert_eq!(super::super::wire::Records::of(packet.bytes()).count(), CARDS);
     }
 }

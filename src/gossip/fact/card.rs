@@ -1,13 +1,15 @@
 //! What a member says of itself: its version, its zone, its configuration and the keys it has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Heard;
 use crate::gossip::identity::Boot;
 
 /// What a sidecar says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Card {
     /// Of Pillion.
     pub version: Box<str>,
@@ -27,9 +29,9 @@ pub struct Told {
     /// How often it has changed; the latest counts.
     pub turn: u32,
     /// The card.
-    pub card: Card,
+    pub card: Arc<Card>,
     /// Ids of the keys it has.
-    pub keys: Box<[u8]>,
+    pub keys: Arc<[u8]>,
 }
 
 /// The cards of all.
@@ -37,7 +39,13 @@ pub struct Told {
 pub struct Cards {
     by: HashMap<Boot, Kept>,
     digest: u64,
+    once: Once<Card>,
+    once_keys: Once<[u8]>,
 }
+
+/// What many say alike, kept once: nearly all of a fleet have the same version, file and keys.
+#[derive(Debug)]
+struct Once<T: ?Sized>(HashSet<Arc<T>>);
 
 #[derive(Debug)]
 struct Kept {
@@ -58,6 +66,8 @@ impl Cards {
             return Heard::Old;
         }
         self.digest ^= known.map_or(0, |known| mark(&known.told)) ^ mark(&told);
+        let Told { boot, turn, card, keys } = told;
+        let told = Told { boot, turn, card: self.once.same(card), keys: self.once_keys.same(keys) };
         self.by.insert(told.boot, Kept { told, heard: now });
         Heard::News
     }
@@ -89,6 +99,30 @@ impl Cards {
         };
         self.by.retain(|boot, kept| is_kept(boot, kept));
         self.digest = self.by.values().fold(0, |digest, kept| digest ^ mark(&kept.told));
+        self.once.forget();
+        self.once_keys.forget();
+    }
+}
+
+impl<T: ?Sized> Default for Once<T> {
+    fn default() -> Self {
+        Self(HashSet::new())
+    }
+}
+
+impl<T: ?Sized + Eq + Hash> Once<T> {
+    /// The one that is kept and says the same.
+    fn same(&mut self, said: Arc<T>) -> Arc<T> {
+        if let Some(known) = self.0.get(&said) {
+            return known.clone();
+        }
+        self.0.insert(said.clone());
+        said
+    }
+
+    /// Forgets what nobody says any more.
+    fn forget(&mut self) {
+        self.0.retain(|said| Arc::strong_count(said) > 1);
     }
 }
 
@@ -103,7 +137,7 @@ mod tests {
 
     fn told(boot: u8, turn: u32) -> Told {
         let (boot, card) = (Boot([boot; 12]), Card { generation: turn.into(), ..Card::default() });
-        Told { boot, turn, card, keys: [1].into() }
+        Told { boot, turn, card: card.into(), keys: [1].into() }
     }
 
     #[test]
@@ -122,6 +156,18 @@ mod tests {
             assert_eq!(cards.of(&Boot([1; 12])).map(|told| told.turn), Some(3));
             assert_eq!(cards.count(), 2);
         }
+    }
+
+    #[test]
+    fn what_many_say_alike_is_kept_once() {
+        let (mut cards, now) = (Cards::default(), time::now());
+        for boot in 0..100 {
+            cards.hear(told(boot, 1), now);
+        }
+        cards.hear(told(7, 2), now);
+        assert_eq!((cards.once.0.len(), cards.once_keys.0.len()), (2, 1));
+        cards.forget(|boot| boot.0[0] != 7, now + EARLY);
+        assert_eq!((cards.once.0.len(), cards.once_keys.0.len()), (1, 1));
     }
 
     #[test]

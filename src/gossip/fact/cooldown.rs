@@ -65,6 +65,8 @@ struct Entry {
     claims: Vec<Claim>,
     /// How often this sidecar has claimed something in this epoch.
     own_turn: u32,
+    /// Until when its last claim was, also that of an earlier epoch.
+    own_until: Option<Instant>,
     verdict: Option<Verdict>,
     /// Whether the fleet has seen the trouble of this epoch.
     is_confirmed: bool,
@@ -114,18 +116,23 @@ impl Cooldowns {
         Self { me, by: HashMap::new() }
     }
 
-    /// Takes in the pause that this sidecar's own tries have begun.
+    /// Takes in the pause that this sidecar's own tries have begun. It may not have heard yet that
+    /// the deployment has recovered: the pause it told of before that is no new one.
     pub fn claim(&mut self, of: Fingerprint, pause: Pause, now: Instant) -> Heard {
         let me = self.me;
         let Some(entry) = self.entry(of, now) else { return Heard::Old };
         let until = now + pause.remaining;
         let is_paused = entry.is_paused();
+        if !is_paused && entry.was_claimed(until) {
+            return Heard::Old;
+        }
         let own = entry.claims.iter_mut().find(|claim| claim.origin == me);
         match own {
             Some(own) if is_paused && until < own.until + LONGER => Heard::Old,
             Some(own) if is_paused => {
                 own.turn = own.turn.saturating_add(1);
                 (entry.own_turn, own.until, own.why) = (own.turn, until, pause.why);
+                entry.own_until = Some(until);
                 entry.changed = now;
                 Heard::News
             }
@@ -133,6 +140,7 @@ impl Cooldowns {
                 let Some(epoch) = entry.next_pause() else { return Heard::Old };
                 entry.enter(epoch, now);
                 entry.changed = now;
+                entry.own_until = Some(until);
                 entry.own_turn = entry.own_turn.saturating_add(1);
                 let (turn, why) = (entry.own_turn, pause.why);
                 entry.put(Claim { origin: me, turn, until, why, heard: now }, now)
@@ -150,9 +158,13 @@ impl Cooldowns {
         Heard::News
     }
 
-    /// Takes in that the fleet sees an outage. It is not told: all others see it, too.
+    /// Takes in that the fleet sees an outage. It is not told: all others see it, too. What fails
+    /// while such a pause lasts began before it, and says nothing new.
     pub fn convict(&mut self, of: Fingerprint, now: Instant) {
         let Some(entry) = self.entry(of, now) else { return };
+        if entry.verdict.is_some_and(|verdict| verdict.until > now) {
+            return;
+        }
         if !entry.is_paused() {
             let Some(epoch) = entry.next_pause() else { return };
             entry.enter(epoch, now);
@@ -272,6 +284,7 @@ impl Entry {
             changed: now,
             claims: Vec::new(),
             own_turn: 0,
+            own_until: None,
             verdict: None,
             is_confirmed: false,
             doubted: Vec::new(),
@@ -280,6 +293,11 @@ impl Entry {
 
     fn is_paused(&self) -> bool {
         self.epoch % 2 == 1
+    }
+
+    /// Whether this sidecar has told of a pause until then.
+    fn was_claimed(&self, until: Instant) -> bool {
+        self.own_until.is_some_and(|own| until < own + LONGER && own < until + LONGER)
     }
 
     /// The epoch of a pause that begins: this one, if it is one.
@@ -453,6 +471,34 @@ mod tests {
         here.recover(OF, now);
         here.convict(OF, now);
         assert_eq!(believed(&here, now), Some((2, By::Many)));
+    }
+
+    #[test]
+    fn more_of_the_same_outage_is_no_longer_one() {
+        let now = time::now();
+        let mut here = Cooldowns::new(origin(9));
+        for late in [0, 300, 900] {
+            here.convict(OF, now + Duration::from_millis(late));
+            assert_eq!(believed(&here, now), Some((2, By::Many)), "{late}");
+        }
+        let over = now + FIRST;
+        here.convict(OF, over);
+        assert_eq!(believed(&here, over), Some((4, By::Many)));
+    }
+
+    #[test]
+    fn who_has_not_heard_of_the_recovery_does_not_undo_it() {
+        let now = time::now();
+        let (mut here, mut there) = (Cooldowns::new(origin(9)), Cooldowns::new(origin(8)));
+        here.claim(OF, pause(40, Why::Trouble), now);
+        there.hear(&here.told(OF, now).unwrap(), now);
+        let later = now + Duration::from_secs(5);
+        there.recover(OF, later);
+        here.hear(&there.told(OF, later).unwrap(), later);
+        assert_eq!(here.claim(OF, pause(35, Why::Trouble), later), Heard::Old);
+        assert_eq!(here.agreed(OF, later).unwrap().until, None);
+        assert_eq!(here.claim(OF, pause(2, Why::Trouble), later), Heard::News, "another pause");
+        assert_eq!(here.agreed(OF, later).unwrap().epoch, 3);
     }
 
     #[test]

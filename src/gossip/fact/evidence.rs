@@ -118,11 +118,13 @@ impl Evidence {
             && burst >= SHARE * tries_per_second * BURST.as_secs_f64()
     }
 
-    /// Counts what was seen as judged: what fails from now on is new evidence.
-    pub fn judged(&mut self, of: Fingerprint) {
+    /// Counts what was seen as judged: what fails from now on is new evidence. It is not forgotten
+    /// yet, or a late rumour of it would be evidence once more.
+    pub fn judged(&mut self, of: Fingerprint, now: Instant) {
         if let Some(failing) = self.by.get_mut(&of) {
             failing.burst = Faded::default();
-            failing.seen.iter_mut().for_each(|seen| seen.recent = Faded::default());
+            let nothing = Faded { sum: 0.0, at: Some(now) };
+            failing.seen.iter_mut().for_each(|seen| seen.recent = nothing);
         }
     }
 
@@ -132,6 +134,15 @@ impl Evidence {
             failing.seen.retain(|seen| seen.origin == own || !seen.is_forgotten(now));
             !failing.seen.is_empty()
         });
+    }
+}
+
+impl Told {
+    /// The same after it has waited to be told; `None` where nothing of it is left. What is passed on
+    /// for long would else be news to whoever has forgotten it, and go round for ever.
+    pub fn after(&self, waited: Duration) -> Option<Self> {
+        let recent = self.recent * (-waited.as_secs_f64() / WINDOW.as_secs_f64()).exp();
+        (recent >= NOTHING).then_some(Self { recent, ..*self })
     }
 }
 
@@ -243,10 +254,12 @@ mod tests {
         }
         assert!(evidence.is_outage(OF, 0.0, now));
         assert!(!evidence.is_outage(OF, 0.0, now + WINDOW));
-        evidence.judged(OF);
+        evidence.judged(OF, now);
         assert!(!evidence.is_outage(OF, 0.0, now));
         assert_eq!(evidence.hear(&told(1, 1, 1.0), now), Heard::Old, "it was judged");
         assert_eq!(evidence.hear(&told(1, 2, 1.0), now), Heard::News);
+        evidence.forget(Origin([9; 6]), now + WINDOW);
+        assert_eq!(evidence.hear(&told(3, 1, 1.0), now + WINDOW), Heard::Old, "a late rumour");
         evidence.forget(Origin([9; 6]), now + 13 * WINDOW);
         assert!(evidence.by.is_empty());
     }
@@ -260,6 +273,14 @@ mod tests {
         assert_eq!((told.count, told.recent), (40, 1.0), "older ones may be long ago");
         assert_eq!(evidence.note(OF, own, 40, now), None);
         assert_eq!(evidence.note(OF, own, 42, now).map(|told| told.recent), Some(3.0));
+    }
+
+    #[test]
+    fn what_waits_to_be_told_fades() {
+        let told = told(1, 3, 3.0);
+        let later = told.after(WINDOW).unwrap();
+        assert!((later.recent - 3.0 / std::f64::consts::E).abs() < 1e-9 && later.count == 3);
+        assert_eq!(told.after(4 * WINDOW), None);
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::super::fact::Heard;
 use super::super::identity::Boot;
 use super::super::limits::{Answer, Report, owners};
-use super::super::rumor::About;
+use super::super::rumor::{About, hash};
 use super::super::wire::{Digest, Mood, Packet, Record, Records};
 use super::{Node, Peer};
 
@@ -79,14 +79,14 @@ impl Node {
                 let boot = told.boot;
                 let is_mine = boot == self.own_card.boot;
                 if !is_mine && self.cards.hear(told.clone(), now) == Heard::News {
-                    self.rumor(About::Card(boot), Record::Card(told));
+                    self.rumor(About::Card(boot), Record::Card(told), now);
                 }
             }
             Record::Cooldown(told) => {
                 let of = told.of;
                 if self.cooldowns.hear(&told, now) == Heard::News {
                     if told.epoch.is_multiple_of(2) {
-                        self.evidence.judged(of);
+                        self.evidence.judged(of, now);
                     }
                     self.tell_cooldown(of, now);
                 }
@@ -95,7 +95,7 @@ impl Node {
             Record::Failures(told) => {
                 // What is said in its own name it knows better itself.
                 if told.origin != self.me() && self.evidence.hear(&told, now) == Heard::News {
-                    self.rumor(About::Failures(told.of, told.origin), Record::Failures(told));
+                    self.rumor(About::Failures(told.of, told.origin), Record::Failures(told), now);
                     self.judge(told.of, now);
                 }
             }
@@ -178,11 +178,12 @@ impl Node {
     fn some_cards(&mut self, theirs: u32) -> Vec<Record> {
         let own = self.cards.count();
         let lacks_many = (theirs as usize) * 10 < own * 9;
-        let mut cards: Vec<_> = self.cards.all().cloned().collect();
-        cards.sort_by_key(|told| told.boot);
-        self.dice.shuffle(&mut cards);
-        cards.truncate(if lacks_many { own } else { A_FEW });
-        cards.into_iter().map(Record::Card).collect()
+        // No more than fit, by a lot that is the same for the same dice.
+        let lot = self.dice.u64(..).to_be_bytes();
+        let mut cards: Vec<_> = self.cards.all().collect();
+        cards.sort_by_cached_key(|told| hash(&[&told.boot.0, &lot]));
+        cards.truncate(if lacks_many { A_LOT } else { A_FEW });
+        cards.into_iter().cloned().map(Record::Card).collect()
     }
 
     /// Who is no owner answers all the same: it knows of one report at least.
@@ -215,5 +216,7 @@ impl Node {
     }
 }
 
-/// Cards in an answer to somebody who has nearly all.
+/// Cards in an answer to somebody who has nearly all,
 const A_FEW: usize = 8;
+/// and to somebody who has not: more do not fit into its datagrams.
+const A_LOT: usize = 128;

@@ -136,7 +136,7 @@ impl Node {
             cooldowns: Cooldowns::new(me.boot.origin()),
             evidence: Evidence::default(),
             cards: Cards::default(),
-            own_card: Told { boot: me.boot, turn: 0, card, keys: ids },
+            own_card: Told { boot: me.boot, turn: 0, card: card.into(), keys: ids },
             rumors: Rumors::new(now),
             usage: Usage::default(),
             accounts: Accounts::default(),
@@ -181,8 +181,8 @@ impl Node {
 
     /// Says something else of itself.
     pub fn set_card(&mut self, card: Card, now: Instant) {
-        if self.own_card.card != card {
-            self.own_card.card = card;
+        if *self.own_card.card != card {
+            self.own_card.card = card.into();
             self.tell_card(now);
         }
     }
@@ -220,7 +220,7 @@ impl Node {
             self.usage.note(witness, now);
         }
         if witness.recoveries > last.recoveries && self.cooldowns.recover(of, now) == Heard::News {
-            self.evidence.judged(of);
+            self.evidence.judged(of, now);
             self.tell_cooldown(of, now);
         }
         if let Some(pause) = witness.pause
@@ -229,7 +229,7 @@ impl Node {
             self.tell_cooldown(of, now);
         }
         if let Some(told) = self.evidence.note(of, self.me(), witness.failures, now) {
-            self.rumor(About::Failures(of, told.origin), Record::Failures(told));
+            self.rumor(About::Failures(of, told.origin), Record::Failures(told), now);
         }
         self.judge(of, now);
     }
@@ -239,7 +239,7 @@ impl Node {
         let members = self.member_count();
         let (_, tries) = self.push_sum.running(of, members);
         if self.evidence.is_outage(of, tries, now) {
-            self.evidence.judged(of);
+            self.evidence.judged(of, now);
             self.cooldowns.convict(of, now);
         }
     }
@@ -326,20 +326,20 @@ impl Node {
         unix + now.saturating_duration_since(at)
     }
 
-    fn rumor(&mut self, about: About, record: Record) {
-        self.rumors.add(about, record, self.members.count());
+    fn rumor(&mut self, about: About, record: Record, now: Instant) {
+        self.rumors.add(about, record, self.members.count(), now);
     }
 
     fn tell_cooldown(&mut self, of: Fingerprint, now: Instant) {
         if let Some(told) = self.cooldowns.told(of, now) {
-            self.rumor(About::Cooldown(of), Record::Cooldown(told));
+            self.rumor(About::Cooldown(of), Record::Cooldown(told), now);
         }
     }
 
     fn tell_card(&mut self, now: Instant) {
         self.own_card.turn += 1;
         self.cards.hear(self.own_card.clone(), now);
-        self.rumor(About::Card(self.own_card.boot), Record::Card(self.own_card.clone()));
+        self.rumor(About::Card(self.own_card.boot), Record::Card(self.own_card.clone()), now);
     }
 
     /// Seals a packet and lets it wait for the socket.

@@ -172,7 +172,7 @@ impl Node {
         // Between packing and sending nothing can go wrong, so what is given up is sent.
         let _ = packet.add(&Record::Mood(self.mood(now)));
         self.push_sum.split(u32::try_from(to.len()).unwrap_or_default(), &mut packet, now);
-        self.rumors.pack_cards(&mut packet);
+        self.rumors.pack_cards(&mut packet, now);
         for to in to {
             self.send(to, &packet, now);
         }
@@ -235,8 +235,8 @@ impl Node {
             let mut packet = Packet::default();
             if packet.add(&Record::Swim(said)).is_ok() {
                 self.rounds.swim_purse.spend(packet.bytes().len(), now);
-                self.rumors.pack(&mut packet);
-                self.rumors.pack_cards(&mut packet);
+                self.rumors.pack(&mut packet, now);
+                self.rumors.pack_cards(&mut packet, now);
                 self.send(to, &packet, now);
             }
         }
@@ -251,11 +251,11 @@ impl Node {
         let mut bytes = 0;
         for to in self.some_of(LISTENERS) {
             let mut packet = Packet::default();
-            self.rumors.pack(&mut packet);
+            self.rumors.pack(&mut packet, now);
             if packet.is_empty() {
                 break;
             }
-            self.rumors.pack_cards(&mut packet);
+            self.rumors.pack_cards(&mut packet, now);
             bytes += packet.bytes().len();
             self.send(to, &packet, now);
         }

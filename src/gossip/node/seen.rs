@@ -1,6 +1,7 @@
 //! What a node shows of itself and of the others.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::fact::card::Card;
@@ -45,9 +46,9 @@ pub struct MemberSeen {
     /// How it is.
     pub health: Health,
     /// What it says of itself.
-    pub card: Option<Card>,
+    pub card: Option<Arc<Card>>,
     /// Ids of the keys it has.
-    pub keys: Box<[u8]>,
+    pub keys: Arc<[u8]>,
     /// How long ago it was last heard directly.
     pub heard: Option<Duration>,
     /// What it believes.
@@ -88,7 +89,7 @@ impl Node {
                 let card = self.cards.of(&boot);
                 let heard = peer.map(|peer| now.saturating_duration_since(peer.heard));
                 let mood = if is_me { Some(self.mood(now)) } else { peer.and_then(|it| it.mood) };
-                let keys = card.map(|told| told.keys.clone()).unwrap_or_default();
+                let keys = card.map_or_else(|| Arc::from([]), |told| told.keys.clone());
                 let card = card.map(|told| told.card.clone());
                 MemberSeen { is_me, address, boot, health, card, keys, heard, mood }
             })

@@ -203,7 +203,7 @@ mod tests {
         )
             .prop_map(|(boot, turn, (version, zone), generation, hash, keys)| {
                 let (version, zone) = (version.into(), zone.into());
-                let card = card::Card { version, zone, generation, hash };
+                let card = card::Card { version, zone, generation, hash }.into();
                 Record::Card(card::Told { boot: Boot(boot), turn, card, keys: keys.into() })
             })
     }

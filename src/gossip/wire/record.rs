@@ -319,7 +319,7 @@ fn read_failures(from: &mut Reader<'_>) -> Result<evidence::Told, Garbled> {
 }
 
 fn write_card(told: &card::Told, to: &mut Writer) {
-    let card::Card { version, zone, generation, hash } = &told.card;
+    let card::Card { version, zone, generation, hash } = &*told.card;
     to.bytes(&told.boot.0);
     to.varint(told.turn.into());
     to.text(version);
@@ -336,7 +336,7 @@ fn read_card(from: &mut Reader<'_>) -> Result<card::Told, Garbled> {
     let card = card::Card { version, zone, generation: from.varint()?, hash: from.array()? };
     let count = from.byte()?;
     let keys = from.take(count.into())?.into();
-    Ok(card::Told { boot, turn, card, keys })
+    Ok(card::Told { boot, turn, card: card.into(), keys })
 }
 
 fn write_used(used: Used, to: &mut Writer) {

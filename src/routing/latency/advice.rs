@@ -1,16 +1,22 @@
 //! What a sidecar has learned itself, together with what the fleet says.
 //!
 //! The fleet's word weighs as much as it has seen, up to a bound, so that what was seen here always
-//! counts; and of what was seen here it says at most [`MOST_OFF`] times more or less. A word that is
-//! no number says nothing. So lies and faults of others make a forecast worse by a bounded amount,
-//! and less with every answer of one's own. News that stop coming fade as all that is learned does.
+//! counts; and of what was seen here it says at most [`MOST_OFF`] times more or less, and twice after
+//! some dozens of answers. Held against it is what was seen within the last quarter of an hour or
+//! so: who asks ten times a minute knows little of the last seconds, and would have to believe
+//! anything. A word that is no number says nothing. So lies and faults of others make a forecast worse
+//! by a bounded amount, and less with every answer of one's own. News that stop coming fade as all
+//! that is learned does.
 
 use std::time::Instant;
 
 use super::{Model, RECENT_CAP};
 
-/// By which factor the fleet may contradict what was seen here.
+/// By which factor the fleet may contradict one answer that was seen here, which may be a straggler.
 pub const MOST_OFF: f64 = 8.0;
+/// The same of many. The choice of a deployment is nearly settled by less, so that what the fleet sees
+/// first is acted on all the same.
+const LEAST_OFF: f64 = 2.0;
 
 /// So many answers must have been seen here before the fleet is held against them.
 pub(super) const FEWEST: f64 = 1.0;
@@ -20,7 +26,7 @@ impl Model {
     #[must_use]
     pub fn advised(&self, by: &Self, now: Instant) -> Self {
         let (mut both, mut by) = (self.aged(now), by.aged(now));
-        both.lately = both.lately.advised(&by.lately);
+        both.lately = both.lately.advised(&by.lately, both.line.usual());
         both.line = both.line.advised(&by.line);
         let told = by.recent.total();
         if told.is_finite() && told > 0.0 {
@@ -36,7 +42,9 @@ impl Model {
             return;
         }
         let own = self.output_seconds / self.output_tokens;
-        let pace = bounded(seconds / tokens, (self.output_tokens > 0.0).then_some(own));
+        // Tokens of one answer are as good as one answer.
+        let own = Own { mean: own, count: if self.output_tokens > 0.0 { FEWEST } else { 0.0 } };
+        let pace = own.bounded(seconds / tokens);
         let tokens = tokens.min(MOST_TOKENS);
         self.output_tokens += tokens;
         self.output_seconds += tokens * pace;
@@ -46,10 +54,30 @@ impl Model {
 /// What the fleet says of the pace of streams weighs at most as much as so many tokens.
 const MOST_TOKENS: f64 = 100_000.0;
 
-/// What the fleet says, where something was seen here not further from that than it may be.
-pub(super) fn bounded(told: f64, seen: Option<f64>) -> f64 {
-    let seen = seen.filter(|seen| seen.is_finite() && *seen > 0.0);
-    seen.map_or(told, |seen| told.clamp(seen / MOST_OFF, seen * MOST_OFF))
+/// What was seen here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    /// The mean.
+    pub(super) mean: f64,
+    /// Of so many answers, decayed.
+    pub(super) count: f64,
+}
+
+impl Own {
+    /// The least and the most that the fleet may say; `None` where too little was seen here.
+    pub(super) fn bounds(self) -> Option<(f64, f64)> {
+        let Self { mean, count } = self;
+        let is_known = mean.is_finite() && mean > 0.0 && count >= FEWEST;
+        is_known.then(|| {
+            let off = (1.0 + (MOST_OFF - 1.0) / count.sqrt()).clamp(LEAST_OFF, MOST_OFF);
+            (mean / off, mean * off)
+        })
+    }
+
+    /// What the fleet says, no further from what was seen than it may be.
+    pub(super) fn bounded(self, told: f64) -> f64 {
+        self.bounds().map_or(told, |(least, most)| told.clamp(least, most))
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +143,20 @@ mod tests {
                 assert!((fair / 80.0..fair * 80.0).contains(&told), "{mass} {value}: {told}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_seen_some_minutes_ago_is_held_against_it() {
+        let now = time::now();
+        let later = now + Duration::from_secs(120);
+        let own = taught(30, 500, now);
+        for (millis, least, most) in [(1, 0.2, 0.3), (3_600_000, 0.9, 1.4), (900, 0.85, 0.95)] {
+            let both = own.advised(&taught(2_000, millis, later), later).outlook(later);
+            assert!((least..most).contains(&both.latency), "{millis}: {both:?}");
+        }
+        let few = taught(2, 500, now);
+        let both = few.advised(&taught(2_000, 2_500, later), later).outlook(later);
+        assert!(both.latency > 2.4, "two answers are not enough to doubt it: {both:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::advice::{FEWEST, bounded};
+use super::advice::{FEWEST, Own};
 use super::histogram::{Seen, single};
 use crate::routing::view::Outlook;
 
@@ -81,16 +81,21 @@ impl Lately {
         self.cap();
     }
 
-    /// This with what the fleet says, within [bounds](super::advice).
-    pub(super) fn advised(&self, by: &Self) -> Self {
+    /// This with what the fleet says, within [bounds](super::advice) of what is usual here, or as
+    /// far off as was seen here lately.
+    pub(super) fn advised(&self, by: &Self, usual: Own) -> Self {
         let mut both = *self;
         let sums = [by.waits, by.waited, by.answers, by.failures, by.cost];
         if !sums.iter().all(|sum| sum.is_finite() && *sum >= 0.0) {
             return both;
         }
         if by.waits > 0.0 {
-            let seen = (self.waits >= FEWEST).then(|| self.waited / self.waits);
-            let told = bounded((by.waited / by.waits).min(MOST_COST.as_secs_f64()), seen);
+            let mut told = (by.waited / by.waits).min(MOST_COST.as_secs_f64());
+            if let Some((least, most)) = usual.bounds() {
+                let own = (self.waits >= FEWEST).then(|| self.waited / self.waits);
+                let own = own.unwrap_or(usual.mean);
+                told = told.clamp(least.min(own), most.max(own));
+            }
             let waits = by.waits.min(MOST_TOLD);
             both.waits += waits;
             both.waited += waits * told;

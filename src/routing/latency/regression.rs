@@ -7,7 +7,7 @@
 //! reference prompt: without that a deployment that has become four times slower would be
 //! believed sixteen times less than its own past.
 
-use super::advice::{FEWEST, bounded};
+use super::advice::Own;
 
 /// The prompt that latencies of deployments are compared at, in tokens.
 pub const REFERENCE_TOKENS: u32 = 1_000;
@@ -103,6 +103,15 @@ impl Regression {
         }
     }
 
+    /// How long answers took at the reference prompt, if prompts mattered as much as is assumed:
+    /// nothing else is assumed, so that it says what was seen, also where that is little.
+    pub(super) fn usual(&self) -> Own {
+        let Line { intercept, slope } = Line::SHIPPED;
+        let assumed = intercept * self.weight + slope * self.x;
+        let mean = Line::SHIPPED.at(REFERENCE_TOKENS) * self.y / assumed;
+        Own { mean, count: self.count }
+    }
+
     /// This with what the fleet says, within [bounds](super::advice).
     #[must_use]
     pub fn advised(&self, by: &Self) -> Self {
@@ -113,8 +122,8 @@ impl Regression {
         }
         told.scale((SETTLED / told.count).min(1.0).min(SETTLED / told.weight));
         let level = |of: &Self| of.y / of.weight;
-        let seen = (self.count >= FEWEST && self.weight > 0.0).then(|| level(self));
-        let change = bounded(level(&told).min(MOST_SECONDS), seen) / level(&told);
+        let own = Own { mean: level(self), count: self.count };
+        let change = own.bounded(level(&told).min(MOST_SECONDS)) / level(&told);
         if change.is_finite() {
             told.y *= change;
             told.xy *= change;

@@ -1,8 +1,9 @@
 //! Fleets of the real nodes of `gossip`: how fast news reach all of them, what that costs, and how
 //! well they know what they have learned together.
 //!
-//! Small fleets belong to every run. For large ones build with optimisation and name the sizes:
-//! `GOSSIP_SIZES=1000,3000 cargo test --release --test sim gossip -- --nocapture`.
+//! Small fleets belong to every run. For large ones build with optimisation and name the sizes, and
+//! the shares of datagrams that are lost where it shall not be all of them:
+//! `GOSSIP_SIZES=1000 GOSSIP_LOSSES=0.05 cargo test --profile sim --test sim gossip -- --nocapture`.
 
 #![expect(clippy::indexing_slicing, reason = "every index is one that the simulation made")]
 #![expect(clippy::cast_precision_loss, reason = "counts of a simulation")]
@@ -34,17 +35,22 @@ fn trials() -> Vec<Trial> {
     let Some(sizes) = large() else {
         return [10, 100].map(|size| Trial { size, loss: 0.05 }).into();
     };
-    // The largest take a quarter of an hour each.
-    let losses = |size| if size > 1_000 { &[0.05][..] } else { &[0.0, 0.05, 0.2] };
-    let trials = |size| losses(size).iter().map(move |loss| Trial { size, loss: *loss });
+    let losses = wanted("GOSSIP_LOSSES").unwrap_or_else(|| vec![0.0, 0.05, 0.2]);
+    let trials = |size| losses.iter().map(move |loss| Trial { size, loss: *loss });
     sizes.into_iter().flat_map(trials).collect()
 }
 
 /// Sizes that were asked for.
 fn large() -> Option<Vec<usize>> {
-    let wanted = std::env::var_os("GOSSIP_SIZES")?;
-    let wanted = wanted.to_str().expect("sizes are numbers");
-    Some(wanted.split(',').map(|it| it.trim().parse().expect("a size is a number")).collect())
+    wanted("GOSSIP_SIZES")
+}
+
+/// Numbers that a variable names.
+fn wanted<T: std::str::FromStr>(name: &str) -> Option<Vec<T>> {
+    let said = std::env::var_os(name)?;
+    let said = said.to_str().expect("numbers are text");
+    let number = |it: &str| it.trim().parse().ok().expect("numbers, with commas between them");
+    Some(said.split(',').map(number).collect())
 }
 
 /// How long a fleet of this size takes to have found itself and to be calm again.
@@ -108,6 +114,7 @@ fn seconds(seconds: f64) -> String {
 fn a_cooldown_reaches_all_at_a_price_that_does_not_grow() {
     let heads = ["fleet", "50 %", "99 %", "all", "bytes/s per node", "members known"];
     let mut table = Table::new("A cooldown that one node begins; ten deployments", &heads);
+    let mut missed = Vec::new();
     for Trial { size, loss } in trials() {
         let mut world = World::new(size, 10, Weather { loss, slow: 0.05 }, size as u64);
         let mut traffic = Traffic::new(0.5, 10, 1);
@@ -117,12 +124,13 @@ fn a_cooldown_reaches_all_at_a_price_that_does_not_grow() {
         let reach = spread(&mut world, |world, at| traffic.live(world, at), 0);
         let known = members_known(&world);
         row(&mut table, format!("{size} nodes, loss {:.0} %", loss * 100.0), &reach, bytes, known);
-        assert!(bytes < 4_096.0, "{bytes} B/s at {size}");
-        assert!(reach.all <= 12.0, "all after {}", reach.all);
-        assert!(reach.most <= if loss > 0.05 { 2.0 } else { 1.0 }, "99 % after {}", reach.most);
-        assert!(known > 0.95, "{known} of the members are known");
+        let soon = if loss > 0.05 { 2.0 } else { 1.0 };
+        if bytes > 4_096.0 || reach.all > 12.0 || reach.most > soon || known < 0.95 {
+            missed.push(format!("{size} nodes, loss {loss}"));
+        }
     }
     table.print();
+    assert!(missed.is_empty(), "{missed:?}");
 }
 
 fn row(table: &mut Table, name: String, reach: &Reach, bytes: f64, known: f64) {
@@ -305,6 +313,94 @@ fn one_that_lies_takes_nothing_from_the_others() {
     table.print();
     assert!(paused <= Duration::from_secs(25), "{paused:?}");
     assert!(seen.abs() < f64::EPSILON, "nobody else saw it fail");
+}
+
+/// How far one that lies among a few moves what a sidecar with 6 requests a minute believes.
+struct Moved {
+    /// The latency of the deployment it lies about beside that of one that is alike, as the fleet
+    /// tells it: what somebody believes who has not called it yet.
+    told: f64,
+    /// The same as the choice sees it, with what was seen here.
+    latency: f64,
+    /// Its 95th percentile, likewise.
+    threshold: f64,
+    /// Its chance of being chosen, of two that are alike.
+    chance: f64,
+}
+
+/// A fleet in which one says all the time that a deployment has answered so slowly, if it lies.
+fn lied_to(size: usize, lie: Option<f64>) -> Moved {
+    let mut world = World::new(size, 2, Weather { loss: 0.0, slow: 0.0 }, 12);
+    let mut traffic = Traffic::new(0.1, 2, 3);
+    let (me, liar, prior) = (0, 1, Prior::default());
+    let mut own: Vec<Model> = (0..2).map(|_| Model::new(world.instant())).collect();
+    let bounds = Bounds { least: Duration::ZERO, most: Duration::from_secs(3_600) };
+    let (mut heard, mut seen, mut worst) = (Vec::new(), Vec::new(), Vec::new());
+    for second in 0..600 {
+        let now = world.instant();
+        if let (Some(lie), true) = (lie, second >= 240) {
+            let mut told = Model::new(now);
+            let waited = Duration::from_secs_f64(lie);
+            let sample = Sample { prompt_tokens: 1_000, waited, seen: Seen::Answered };
+            (0..2_000).for_each(|_| told.learn(&sample, &prior, now));
+            world.nodes[liar].witnesses[0].taught.push((Kind::default(), told));
+        }
+        world.run(world.now + Duration::from_secs(1), |world, at| {
+            if at == liar && lie.is_some() {
+                return;
+            }
+            traffic.live(world, at);
+            let now = world.instant();
+            if at == me {
+                for (own, witness) in own.iter_mut().zip(&world.nodes[at].witnesses) {
+                    witness.taught.iter().for_each(|(_, model)| own.merge(model, now));
+                }
+            }
+        });
+        if second < 300 || second % 10 > 0 {
+            continue;
+        }
+        let now = world.instant();
+        let view = world.nodes[me].node.view(now);
+        let both = |of: usize| {
+            let told = view.deployments[&deployment(of)].models[Kind::default().at()].clone();
+            told.map_or_else(|| own[of].clone(), |told| own[of].advised(&told, now))
+        };
+        let of = |model: &Model| model.forecast(&prior, now).threshold(1_000, 0.95, bounds);
+        let alone = |of: usize| {
+            let told = &view.deployments[&deployment(of)].models[Kind::default().at()];
+            told.as_ref().map_or(f64::NAN, |told| f64::from(told.outlook(now).latency))
+        };
+        let latencies = [both(0), both(1)].map(|it| f64::from(it.outlook(now).latency));
+        seen.push(latencies[0] / latencies[1]);
+        heard.push(alone(0) / alone(1));
+        worst.push(of(&both(0)).as_secs_f64() / of(&traffic.pooled[1].model(now)).as_secs_f64());
+    }
+    let [told, latency, threshold] = [heard, seen, worst].map(|mut all| quantile(&mut all, 0.5));
+    Moved { told, latency, threshold, chance: 1.0 / (1.0 + latency.powi(8)) }
+}
+
+#[test]
+fn one_that_lies_among_few_moves_them_by_a_bounded_factor() {
+    let heads = ["fleet", "it says", "latency, told", "believed", "95th percentile", "chance"];
+    let title = "One lies about a deployment; what a sidecar with 6 requests a minute believes";
+    let mut table = Table::new(title, &heads);
+    for size in [2, 3, 8, 20] {
+        for (lie, name) in [(None, "the truth"), (Some(0.001), "1 ms"), (Some(3_600.0), "1 h")] {
+            let Moved { told, latency, threshold, chance } = lied_to(size, lie);
+            table.row(&[
+                format!("{size} nodes"),
+                name.into(),
+                format!("{told:.3} times"),
+                format!("{latency:.2} times"),
+                format!("{threshold:.2} times"),
+                format!("{chance:.3}"),
+            ]);
+            assert!((0.1..8.0).contains(&latency), "{latency} at {size}, which says {name}");
+            assert!((0.05..4.0).contains(&threshold), "{threshold} at {size}, which says {name}");
+        }
+    }
+    table.print();
 }
 
 /// What share of the fleet its nodes know on average.

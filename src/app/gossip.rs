@@ -113,18 +113,29 @@ const HEALTHY: Duration = Duration::from_secs(300);
 
 /// Runs the plane until `stop` says so. Where it dies it begins again with what it knew; requests
 /// go on by what this sidecar sees itself.
-pub(super) async fn keep_running(control: Arc<Control>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn keep_running(control: Arc<Control>, stop: watch::Receiver<bool>) {
+    let live = |stopped| {
+        let host = control.clone();
+        async move {
+            if let Some(shared) = &host.gossip {
+                shared.plane.run(&*host, stopped).await;
+            }
+        }
+    };
+    revive(live, stop).await;
+}
+
+/// Lets something live until `stop` says so, again and again where it dies of itself.
+async fn revive<F>(live: impl Fn(watch::Receiver<bool>) -> F, mut stop: watch::Receiver<bool>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let (least, most) = REVIVAL;
     let mut pause = least;
     loop {
         let began = time::now();
         let mut work = JoinSet::new();
-        let (host, stopped) = (control.clone(), stop.clone());
-        work.spawn(async move {
-            if let Some(shared) = &host.gossip {
-                shared.plane.run(&*host, stopped).await;
-            }
-        });
+        work.spawn(live(stop.clone()));
         let ended = work.join_next().await;
         if *stop.borrow() {
             return;
@@ -286,7 +297,66 @@ fn rounded(number: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Notify;
+
     use super::*;
+
+    /// A sidecar over which the plane dies when it first asks what was seen.
+    #[derive(Default)]
+    struct Deadly {
+        asked: AtomicU32,
+        advised: Notify,
+    }
+
+    impl Host for Deadly {
+        fn witness(&self, _now: Instant) -> Vec<Witness> {
+            assert!(self.asked.fetch_add(1, Ordering::Relaxed) > 0, "this is to be survived");
+            Vec::new()
+        }
+
+        fn advise(&self, _view: Arc<FleetView>, _now: Instant) {
+            self.advised.notify_one();
+        }
+
+        fn card(&self) -> Card {
+            Card::default()
+        }
+    }
+
+    fn plane(keys: &Path) -> Plane {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        Plane::new(Plan {
+            node: Settings::default(),
+            listen,
+            advertise: None,
+            seeds: Vec::new(),
+            discovery_interval: Duration::from_secs(60),
+            key_file: keys.to_owned(),
+            state: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_plane_that_dies_begins_again_and_ends_when_it_shall() {
+        let keys = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&keys, "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
+        let (plane, host) = (Arc::new(plane(keys.path())), Arc::new(Deadly::default()));
+        let (stop, stopped) = watch::channel(false);
+        let live = |stopped| {
+            let (plane, host) = (plane.clone(), host.clone());
+            async move { plane.run(&*host, stopped).await }
+        };
+        let advised = async {
+            host.advised.notified().await;
+            let _ = stop.send(true);
+        };
+        let both = async { tokio::join!(revive(live, stopped), advised) };
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("it lives and ends");
+        assert!(host.asked.load(Ordering::Relaxed) > 1);
+        assert!(plane.seen().is_some());
+    }
 
     #[test]
     fn a_hash_is_cut_to_eight_bytes_and_nonsense_is_zeros() {

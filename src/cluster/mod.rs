@@ -48,11 +48,6 @@ pub enum Failed {
 }
 
 impl Failed {
-    /// Whether somebody else was there first.
-    pub const fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { code: 409, .. })
-    }
-
     /// Whether there is no such object.
     pub const fn is_missing(&self) -> bool {
         matches!(self, Self::Refused { code: 404, .. })

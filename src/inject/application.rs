@@ -14,7 +14,7 @@ use super::wishes::Wishes;
 
 /// What SDKs want to see in place of a key; distinctive, so that a provider's refusal of it says
 /// that a call went round the sidecar.
-pub const PLACEHOLDER: &str = "pillion";
+const PLACEHOLDER: &str = "pillion";
 
 /// The variables for applications.
 pub(super) fn variables(settings: &Settings, wishes: &Wishes) -> Vec<Value> {

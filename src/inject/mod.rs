@@ -22,7 +22,6 @@ use json_patch::PatchOperation;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-pub use application::PLACEHOLDER;
 pub use pod::{Version, Workload, field};
 pub use refused::{Refused, Skipped};
 pub use settings::{CertMode, Certs, Distribution, Settings};

@@ -20,4 +20,3 @@ pub use hedge::HedgeMode;
 pub use id::{DeploymentIx, Fingerprint, GroupIx};
 pub use secret::Secret;
 pub use substitute::Substitute;
-pub use time::Deadline;

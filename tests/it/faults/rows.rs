@@ -42,6 +42,8 @@ pub(crate) struct Row {
     /// In which forms it can occur.
     pub(crate) knows: fn(Form) -> bool,
     pub(crate) fault: Fault,
+    /// How many of its two pieces an answer says that breaks off.
+    pub(crate) said: usize,
     /// What stands under `pillion` besides.
     pub(crate) settings: &'static str,
     pub(crate) alone: Each<Want>,
@@ -66,6 +68,7 @@ impl Row {
             name,
             knows: |_| true,
             fault,
+            said: 1,
             settings: "",
             alone: both(Want::Error(status)),
             beside: both(Want::Whole),
@@ -100,6 +103,11 @@ impl Row {
     /// It can only happen to streams.
     const fn streamed(self) -> Self {
         Self { knows: |form| form.stream, ..self }
+    }
+
+    /// All has been said when it happens.
+    const fn at_its_end(self) -> Self {
+        Self { said: 2, ..self }
     }
 
     /// Only Anthropic, or only the others, say it like this.
@@ -208,7 +216,10 @@ pub(crate) const ALL: &[Row] = &[
     Row::new("ended after content", Fault::Answer(ended), 502).streamed().midway(),
     Row::new("stalls after content", Fault::Answer(stalls), 408).streamed().with(SHORT).midway(),
     Row::new("an event is garbled", Fault::Answer(garbled), 502).streamed().midway(),
-    Row::new("an end mark without a reason", Fault::Answer(unreasoned), 502).streamed().midway(),
+    Row::new("an end mark without a reason", Fault::Answer(unreasoned), 502)
+        .streamed()
+        .midway()
+        .at_its_end(),
     Row::new("a block without its end", Fault::Answer(unended), 502)
         .midway()
         .said_by(|form| form.stream && form.provider == Words::Anthropic),

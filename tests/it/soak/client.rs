@@ -115,10 +115,8 @@ fn judge(errand: &Errand, answer: &Answer, told: &[Told]) -> Outcome {
 fn is_told(errand: &Errand, text: &str, told: &[Told]) -> bool {
     let same = told.iter().filter(|told| told.text() == text).count();
     let is_continued = || {
-        // Who gives no reason for its end has said all it had to say before it is continued.
-        let said_all = errand.row().is_some_and(|row| row.name == "an end mark without a reason");
-        let begun = |told: &Told| if said_all { told.text() } else { told.begun() };
-        let begun = told.iter().map(begun).filter_map(|begun| text.strip_prefix(&*begun));
+        let begun = told.iter().filter_map(Told::begun);
+        let begun = begun.filter_map(|begun| text.strip_prefix(&*begun));
         begun.into_iter().any(|rest| told.iter().any(|second| second.text() == rest))
     };
     match errand.group {

@@ -26,6 +26,8 @@ pub(crate) struct Book {
 pub(crate) struct Told {
     form: Form,
     pieces: usize,
+    /// How many of them it says before it breaks off; `None` where it does not.
+    said: Option<usize>,
     by: Player,
 }
 
@@ -39,14 +41,17 @@ enum Player {
 
 impl Told {
     pub(crate) fn text(&self) -> String {
-        let [first, more] = self.form.words();
-        first + &more.repeat(self.pieces - 1)
+        self.first(self.pieces)
     }
 
-    /// What it begins with, where it breaks off.
-    pub(crate) fn begun(&self) -> String {
-        let [first, _] = self.form.words();
-        first
+    /// What it has said where it breaks off.
+    pub(crate) fn begun(&self) -> Option<String> {
+        self.said.map(|said| self.first(said))
+    }
+
+    fn first(&self, pieces: usize) -> String {
+        let [first, more] = self.form.words();
+        first + &more.repeat(pieces - 1)
     }
 }
 
@@ -71,11 +76,11 @@ impl Book {
         let play = wish.fault.filter(|_| by == Player::Actor).and_then(|row| {
             let row = &rows::ALL[row];
             let Fault::Answer(play) = row.fault else { return None };
-            (row.knows)(form).then_some(play)
+            (row.knows)(form).then_some((play, row.said))
         });
-        let pieces = if play.is_some() { 2 } else { wish.pieces };
-        let turn = self.note(wish.id, Told { form, pieces, by });
-        play.map_or_else(|| good(form, &wish), |play| play(form, turn))
+        let (pieces, said) = play.map_or((wish.pieces, None), |(_, said)| (2, Some(said)));
+        let turn = self.note(wish.id, Told { form, pieces, said, by });
+        play.map_or_else(|| good(form, &wish), |(play, _)| play(form, turn))
     }
 
     /// Writes an answer down; how many there were before from the same player.

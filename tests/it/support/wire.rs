@@ -167,6 +167,25 @@ impl Wire {
         (String::from_utf8_lossy(&self.buffer).into_owned(), now())
     }
 
+    /// Sends one byte after the other, over and over, until the peer closes: all that came, and
+    /// when it ended.
+    pub(crate) async fn drip(mut self, bytes: &[u8], pause: Duration) -> (String, Instant) {
+        let (mut reader, mut writer) = self.stream.split();
+        let dripping = async {
+            for byte in bytes.iter().cycle() {
+                // A peer that has closed is for the reader to tell of.
+                let _ = writer.write_all(&[*byte]).await;
+                tokio::time::sleep(pause).await;
+            }
+        };
+        let reading = async { while let Ok(1..) = reader.read_buf(&mut self.buffer).await {} };
+        tokio::select! {
+            () = dripping => {}
+            () = soon("the end of the connection", reading) => {}
+        }
+        (String::from_utf8_lossy(&self.buffer).into_owned(), now())
+    }
+
     /// Reads some more; false at the end.
     async fn more(&mut self) -> bool {
         if let Some(bytes) = self.sip {

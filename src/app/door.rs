@@ -1,10 +1,9 @@
 //! What stands before the LLM API of a sidecar in a pod: the answer while there is no
-//! configuration yet, the call that ends it, and how it goes on while its application ends.
+//! configuration yet, and the call that ends it.
 //!
 //! A sidecar that needs none of that has no door, and its requests do not pass here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -86,23 +85,6 @@ pub(super) async fn quit(knocked: Option<watch::Receiver<bool>>) {
     }
     std::future::pending::<()>().await;
 }
-
-/// Waits until nothing was asked for a while, or the time is over.
-pub(super) async fn linger(gateway: &Gateway, most: Duration) {
-    let quiet = async {
-        let mut idle = Duration::ZERO;
-        while idle < QUIET {
-            tokio::time::sleep(LOOK).await;
-            idle = if gateway.in_flight() == 0 { idle + LOOK } else { Duration::ZERO };
-        }
-    };
-    let _ = tokio::time::timeout(most, quiet).await;
-}
-
-/// An application that ends asks for the last time within this time of the time before.
-const QUIET: Duration = Duration::from_secs(2);
-/// Shorter than any answer of a provider takes.
-const LOOK: Duration = Duration::from_millis(20);
 
 fn said(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
     let field = if status.is_success() { "status" } else { "error" };

@@ -9,6 +9,7 @@ mod inject;
 mod plan;
 mod report;
 mod signals;
+mod stop;
 mod wait;
 mod webhook;
 
@@ -48,6 +49,7 @@ use gossip::Shared;
 use door::Door;
 use plan::Plan;
 use signals::Signals;
+use stop::Linger;
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> ExitCode {
@@ -211,8 +213,8 @@ struct Sidecar {
     quiet: watch::Sender<bool>,
     access_log: Option<Arc<AccessLog>>,
     listen: listen::Settings,
-    /// How long it goes on after a signal before it drains.
-    linger: Option<Duration>,
+    /// How it goes on after a signal before it drains.
+    linger: Option<Linger>,
     drain: Duration,
 }
 
@@ -333,26 +335,15 @@ impl Sidecar {
             () = door::quit(quit) => info!("asked to end"),
         }
         self.control.draining.store(true, Ordering::Relaxed);
-        if let Some(most) = self.linger {
-            info!(seconds = most.as_secs(), "stopping: going on until nothing is asked");
-            tokio::select! {
-                _ = &mut served => return complain("the listener ended by itself"),
-                () = signals.next() => {}
-                () = door::linger(&self.gateway, most) => {}
-            }
-        }
-        info!(seconds = self.drain.as_secs(), "stopping: requests that run may finish");
-        let _ = self.stop.send(Stop::Drain);
+        let left = match self.linger {
+            Some(linger) => linger.out(served.as_mut(), &self.stop, &mut signals).await,
+            None => None,
+        };
         // Others are told at once: what runs here still ends, and nothing new begins.
         let _ = self.quiet.send(true);
-        let (cut, code) = tokio::select! {
-            cut = &mut served => (cut, ExitCode::SUCCESS),
-            () = signals.next() => {
-                warn!("a second signal: ending at once");
-                let _ = self.stop.send(Stop::Now);
-                // Waits until what ran is dropped, so that each request has its record.
-                (served.await, ExitCode::from(1))
-            }
+        let (cut, code) = match left {
+            Some(cut) => (cut, ExitCode::SUCCESS),
+            None => stop::finish(served.as_mut(), &self.stop, &mut signals, self.drain).await,
         };
         if cut > 0 {
             warn!(connections = cut, "connections were cut before their requests were over");

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tracing::warn;
 
 use super::listed;
+use super::stop::Linger;
 use crate::cli;
 use crate::config::{self, Files, Loaded};
 use crate::provider::catalog;
@@ -23,8 +23,8 @@ pub(super) struct Plan {
     pub(super) awaits: Option<String>,
     /// Whether a call may end the sidecar.
     pub(super) may_quit: bool,
-    /// How long it goes on after a signal before it drains.
-    pub(super) linger: Option<Duration>,
+    /// How it goes on after a signal before it drains.
+    pub(super) linger: Option<Linger>,
     pub(super) access_log: bool,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn plan(serve: cli::Serve) -> Result<Plan, String> {
         files,
         awaits,
         may_quit: serve.quit,
-        linger: serve.drain,
+        linger: Linger::of(serve.drain, serve.drain_idle),
         access_log: true,
         loaded,
     };

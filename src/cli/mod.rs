@@ -188,10 +188,13 @@ pub struct Serve {
     /// How much is logged: error, warn, info, debug or trace [default: as the file says]
     #[arg(long, value_name = "LEVEL", env = "PILLION_LOG_LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub log_level: Option<String>,
-    /// After SIGTERM go on, until nothing was asked for two seconds or this time is over: for an
-    /// application that is told to end at the same moment
+    /// After SIGTERM go on, as long as somebody is connected and this time is not over: for an
+    /// application that is told to end at the same moment, or later
     #[arg(long, value_name = "SECONDS", env = "PILLION_DRAIN", value_parser = seconds)]
     pub drain: Option<Duration>,
+    /// How long nobody must have been connected for that to be over [default: 2]
+    #[arg(long, value_name = "SECONDS", env = "PILLION_DRAIN_IDLE", value_parser = seconds)]
+    pub drain_idle: Option<Duration>,
     /// End by POST /quitquitquit on the port of the LLM API: for Jobs that end by themselves
     #[arg(long, env = "PILLION_QUIT")]
     pub quit: bool,

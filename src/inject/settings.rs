@@ -68,7 +68,7 @@ pub struct Sidecar {
     pub auth: Auth,
     /// `info` by default.
     pub log_level: String,
-    /// How long a plain container goes on after SIGTERM; 25 s by default.
+    /// How long it goes on after SIGTERM while the application is connected; 25 s by default.
     pub drain_seconds: u64,
     /// Requests and limits.
     pub resources: Map<String, Value>,

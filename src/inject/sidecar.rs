@@ -113,14 +113,7 @@ fn environment(
     list.set("PILLION_LISTEN", &format!("127.0.0.1:{0},[::1]:{0}", ports.llm));
     list.set("PILLION_ADMIN", &format!("[::]:{}", ports.admin));
     list.set("PILLION_LOG_LEVEL", &wishes.log_level);
-    if mode == Mode::Plain {
-        // Five seconds are left for what runs at the end.
-        let most = pod::grace(pod).saturating_sub(5);
-        list.set("PILLION_DRAIN", &wishes.drain_seconds.min(most).to_string());
-        if wishes.job_may_quit && pod::is_meant_to_end(pod, workload) {
-            list.set("PILLION_QUIT", "true");
-        }
-    }
+    list.end(wishes, mode, pod, workload);
     list.field("PILLION_POD_NAME", "metadata.name");
     list.field("PILLION_POD_NAMESPACE", "metadata.namespace");
     list.field("PILLION_POD_UID", "metadata.uid");
@@ -149,6 +142,22 @@ fn environment(
 struct Variables(Vec<Value>);
 
 impl Variables {
+    /// What is said of the end.
+    fn end(&mut self, wishes: &Wishes, mode: Mode, pod: &Value, workload: &Workload) {
+        // Five seconds are left for what runs at the end.
+        let most = pod::grace(pod).saturating_sub(5);
+        self.set("PILLION_DRAIN", &wishes.drain_seconds.min(most).to_string());
+        match mode {
+            // The kubelet tells it when the application has ended. Whoever tells it before meets
+            // an application that is connected.
+            Mode::Native => self.set("PILLION_DRAIN_IDLE", "0"),
+            Mode::Plain if wishes.job_may_quit && pod::is_meant_to_end(pod, workload) => {
+                self.set("PILLION_QUIT", "true");
+            }
+            Mode::Plain => {}
+        }
+    }
+
     fn set(&mut self, name: &str, value: &str) {
         self.put(json!({"name": name, "value": value}));
     }

@@ -21,7 +21,10 @@ pub const ANNOTATIONS: [(&str, &str); 22] = [
     ("containers", "which containers get the variables; all but known sidecars by default"),
     ("cpu-limit", "CPU limit of the sidecar; none by default"),
     ("cpu-request", "CPU request of the sidecar"),
-    ("drain-seconds", "how long a plain container goes on after SIGTERM"),
+    (
+        "drain-seconds",
+        "how long the sidecar goes on after SIGTERM while the application is connected",
+    ),
     ("env", "which variables applications get: all, none, openai, anthropic"),
     ("gossip-port", "port of gossip"),
     ("image", "image of the sidecar; only where the settings allow it"),

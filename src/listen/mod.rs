@@ -52,6 +52,8 @@ pub enum Stop {
     /// It accepts and serves. Variants are in the order of time.
     #[default]
     Not,
+    /// It accepts and serves until nobody was connected for this time.
+    Deserted(Duration),
     /// It accepts nothing and lets what runs finish.
     Drain,
     /// It cuts what runs.
@@ -59,6 +61,7 @@ pub enum Stop {
 }
 
 /// Accepts and serves until `stop` says so, then lets what runs finish for at most `drain`.
+///
 /// Returns how many connections were cut because that time was over or `stop` said so.
 pub async fn run<H, F, B>(
     listeners: Vec<TcpListener>,
@@ -77,12 +80,14 @@ where
     let places = Arc::new(Semaphore::new(settings.max_connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut told = stop.clone();
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop >= Stop::Drain) => break,
             accepted = accept(&listeners, &places) => accepted,
+            () = deserted(&mut connections, &mut told) => break,
         };
         let Some((stream, place)) = accepted else { continue };
         let service = {
@@ -104,6 +109,20 @@ where
     }
     drop(listeners);
     finish(graceful, connections, stop, drain).await
+}
+
+/// Ends where nobody is to be waited for any more; never before `stop` says so.
+///
+/// Cancel safety: what is lost is how long nobody was there, and somebody has come.
+async fn deserted(connections: &mut JoinSet<()>, stop: &mut watch::Receiver<Stop>) {
+    let told = stop.wait_for(|stop| *stop > Stop::Not).await;
+    let quiet = told.ok().and_then(|stop| match *stop {
+        Stop::Deserted(quiet) => Some(quiet),
+        Stop::Not | Stop::Drain | Stop::Now => None,
+    });
+    let Some(quiet) = quiet else { return std::future::pending().await };
+    while connections.join_next().await.is_some() {}
+    tokio::time::sleep(quiet).await;
 }
 
 async fn finish(

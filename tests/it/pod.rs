@@ -145,10 +145,46 @@ async fn a_plain_container_serves_on_while_its_application_ends() {
     .await;
     // The application still has something to ask, on a connection of its own.
     assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 200);
-    // Nothing is asked any more: it ends long before its time is over.
+    // Nobody is there any more: it ends long before its time is over.
     let ended = sidecar.ended().await;
     assert_eq!(ended.status.code(), Some(0), "{:?}", ended.err);
     assert_eq!(ended.records().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_connected_is_served_until_it_leaves() {
+    let upstream = provider().await;
+    let sidecar = Start::with(config(&[&upstream]))
+        .environment("PILLION_DRAIN", "600")
+        .environment("PILLION_DRAIN_IDLE", "0")
+        .ready()
+        .await;
+    let mut application = sidecar.wire().await;
+    assert_eq!(application.ask(chat::plain("gpt")).await.status(), 200);
+    sidecar.signal("TERM");
+    until("readiness to turn", async || {
+        (sidecar.get("/readyz").await.status() == 503).then_some(())
+    })
+    .await;
+    assert_eq!(application.ask(chat::plain("gpt")).await.status(), 200);
+    assert_eq!(sidecar.ask(chat::plain("gpt")).await.status(), 200);
+    drop(application);
+    let ended = sidecar.ended().await;
+    assert_eq!(ended.status.code(), Some(0), "{:?}", ended.err);
+    assert_eq!(ended.records().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_takes_too_long_is_over() {
+    let upstream = provider().await;
+    let sidecar =
+        Start::with(config(&[&upstream])).environment("PILLION_DRAIN", "0.2").ready().await;
+    let mut application = sidecar.wire().await;
+    assert_eq!(application.ask(chat::plain("gpt")).await.status(), 200);
+    sidecar.signal("TERM");
+    // It is connected, and has nothing to ask.
+    assert_eq!(sidecar.ended().await.status.code(), Some(0));
+    assert_eq!(application.rest().await.0, "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -144,15 +144,15 @@ class Lane:
 class Fake:
     """The server. `with Fake() as fake:`"""
 
-    def __init__(self, port: int = 0):
+    def __init__(self, port: int = 0, address: str = "127.0.0.1"):
         self._lanes: dict[str, Lane] = {}
         self._lock = threading.Lock()
         self._names = itertools.count(1)
         self._numbers = itertools.count(1)
         handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = _Server(("127.0.0.1", port), handler)
+        self._server = _Server((address, port), handler)
         self.port = self._server.server_address[1]
-        self.base = f"http://127.0.0.1:{self.port}"
+        self.base = f"http://{address}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> "Fake":

@@ -1,8 +1,7 @@
-"""Namespaces as pods: each has a leg in the network of gossip and one in that of everything else.
+"""Namespaces as pods, all on one bridge. It lives in one namespace more, the hub, in which the tests run.
 
-The network of gossip is two bridges with one cable between them, so that it can be cut in the
-middle while providers and callers stay in reach. All of it lives in one namespace more, the hub, in
-which the tests run.
+A fleet has a second network for gossip: two bridges with one cable between them, so that it can be
+cut in the middle while providers and callers stay in reach.
 """
 
 import os
@@ -34,7 +33,7 @@ def missing():
 
 
 class Network:
-    """So many pods, of which the first half hangs on one bridge and the rest on the other."""
+    """So many pods with one address each."""
 
     def __init__(self, pods):
         self.tag = f"pil{os.getpid()}"
@@ -51,19 +50,15 @@ class Network:
             folder.joinpath("resolv.conf").write_text(
                 f"nameserver {HUB}\nsearch fleet.test\noptions ndots:5\n"
             )
-        for bridge in ["service", "left", "right"]:
-            self.of_hub("link", "add", bridge, "type", "bridge")
-            self.of_hub("link", "set", bridge, "up")
+        self.bridge("service")
         self.of_hub("addr", "add", f"{HUB}/16", "dev", "service")
-        self.of_hub("link", "add", "cable", "type", "veth", "peer", "name", "elbac")
-        for end, bridge in [("cable", "left"), ("elbac", "right")]:
-            self.of_hub("link", "set", end, "master", bridge)
-            self.of_hub("link", "set", end, "up")
         for at, name in enumerate(self.pods):
             self.plug(at, name, f"s{at}", "service", SERVICE)
-            side = "left" if at < len(self.pods) // 2 else "right"
-            self.plug(at, name, f"g{at}", side, GOSSIP)
         return self
+
+    def bridge(self, name):
+        self.of_hub("link", "add", name, "type", "bridge")
+        self.of_hub("link", "set", name, "up")
 
     def plug(self, at, name, port, bridge, address):
         self.of_hub("link", "add", port, "type", "veth", "peer", "name", f"{port}x", "netns", name)
@@ -79,6 +74,23 @@ class Network:
         for name in [*self.pods, self.hub]:
             subprocess.run(["ip", "netns", "delete", name], check=False)
             shutil.rmtree(pathlib.Path("/etc/netns") / name, ignore_errors=True)
+
+
+class Halves(Network):
+    """The same with gossip apart: the first half of the pods hangs on one bridge and the rest on the other."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.bridge("left")
+        self.bridge("right")
+        self.of_hub("link", "add", "cable", "type", "veth", "peer", "name", "elbac")
+        for end, bridge in [("cable", "left"), ("elbac", "right")]:
+            self.of_hub("link", "set", end, "master", bridge)
+            self.of_hub("link", "set", end, "up")
+        for at, name in enumerate(self.pods):
+            side = "left" if at < len(self.pods) // 2 else "right"
+            self.plug(at, name, f"g{at}", side, GOSSIP)
+        return self
 
 
 def cut(is_cut):

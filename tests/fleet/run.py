@@ -387,7 +387,7 @@ def main():
         return 0
     words = sys.argv[1:]
     pods = 1 if words[:1] == ["many"] else PODS + 1
-    with network.Network(pods) as net:
+    with network.Halves(pods) as net:
         command = [sys.executable, __file__, "--inside", ",".join(net.pods), *words]
         return subprocess.run(["ip", "netns", "exec", net.hub, *command], check=False).returncode
 

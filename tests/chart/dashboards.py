@@ -52,10 +52,10 @@ REQUESTS = [
     ),
     Panel("In flight", [(f"sum(pillion_requests_in_flight{{{OF}}})", "")], "Requests being served now.", kind="stat", width=6),
     Panel("Waiting", [(f"sum(pillion_requests_queued{{{GROUP}}})", "")], "Requests that wait for a deployment.", kind="stat", width=6),
-    Panel("By end", [(rate("pillion_requests_total", "end"), "{{end}}")], "How requests ended. `truncated` is a stream that broke off.", "reqps"),
-    Panel("By status", [(rate("pillion_requests_total", "status"), "{{status}}")], "What callers were answered.", "reqps"),
-    Panel("By model group", [(rate("pillion_requests_total", "model_group"), "{{model_group}}")], "What callers asked for.", "reqps"),
-    Panel("By endpoint", [(rate("pillion_requests_total", "endpoint"), "{{endpoint}}")], "Which part of the API they used.", "reqps"),
+    Panel("Requests by end", [(rate("pillion_requests_total", "end"), "{{end}}")], "How requests ended. `truncated` is a stream that broke off.", "reqps"),
+    Panel("Requests by status", [(rate("pillion_requests_total", "status"), "{{status}}")], "What callers were answered.", "reqps"),
+    Panel("Requests by model group", [(rate("pillion_requests_total", "model_group"), "{{model_group}}")], "What callers asked for.", "reqps"),
+    Panel("Requests by endpoint", [(rate("pillion_requests_total", "endpoint"), "{{endpoint}}")], "Which part of the API they used.", "reqps"),
     Panel(
         "Retries and fallbacks",
         [
@@ -79,7 +79,7 @@ LATENCY = [
         "How many times the median the p99 of the first token is.", kind="stat", width=6,
     ),
     Panel("Time to the first token", quantiles("pillion_first_token_seconds"), "From a request's head to the first content of its stream.", "s", width=12),
-    Panel("First tokens", [(f"sum by (le) (rate(pillion_first_token_seconds_bucket{{{GROUP}}}{RATE}))", "{{le}}")], "Where they lie.", "s", "heatmap", 12),
+    Panel("First tokens", [(f"sum by (le) (rate(pillion_first_token_seconds_bucket{{{GROUP}}}{RATE}))", "{{le}}")], "How many streams had theirs after which time.", "s", "heatmap", 12),
     Panel("p95 by deployment", [(quantile("0.95", "pillion_first_token_seconds", "deployment"), "{{deployment}}")], "Who is slow to the first token.", "s"),
     Panel("p99 by deployment", [(quantile("0.99", "pillion_first_token_seconds", "deployment"), "{{deployment}}")], "Whose tail is long.", "s"),
     Panel("p95 by model group", [(quantile("0.95", "pillion_first_token_seconds", "model_group"), "{{model_group}}")], "Which callers wait.", "s"),
@@ -96,6 +96,21 @@ MADE = f'{GROUP}, hedges="made"'
 OBSERVED = f'{GROUP}, hedges="observed"'
 ENDED = f'{GROUP}, outcome=~"won|lost|failed"'
 
+
+def waits(stream):
+    """Percentiles with and without hedging."""
+    select = f'{GROUP}, bound="estimate", stream="{stream}"'
+    return [
+        (f'avg by (hedging) (pillion_hedge_wait_seconds{{{select}, quantile="{quantile}"}})', f"{name} {{{{hedging}}}} hedging")
+        for quantile, name in (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"))
+    ]
+
+
+def how_sure(stream):
+    select = f'{GROUP}, quantile="0.95", stream="{stream}"'
+    return [(f"avg by (hedging, bound) (pillion_hedge_wait_seconds{{{select}}})", "{{hedging}} hedging, {{bound}}")]
+
+
 HEDGING = [
     Panel("Seconds saved", [(f"sum(pillion_hedge_saved_seconds{{{MADE}}})", "")], "What hedges saved their callers since the sidecars began, estimated.", "s", "stat", 6),
     Panel(
@@ -107,22 +122,16 @@ HEDGING = [
         "Share of the cost", [(rate("pillion_hedge_cost_usd_total") + " / (" + rate("pillion_hedge_cost_usd_total") + " + " + rate("pillion_cost_usd_total") + ")", "")],
         "What tries that lost cost, of all that is spent.", "percentunit", "stat", 6,
     ),
-    Panel(
-        "Waits with and without hedging",
-        [(f'avg by (hedging, quantile, stream) (pillion_hedge_wait_seconds{{{GROUP}, bound="estimate"}})', "{{quantile}} {{hedging}} stream={{stream}}")],
-        "To the first token of streams and the whole of other answers, since the sidecars began; the mean over sidecars.", "s", width=12,
-    ),
-    Panel(
-        "How sure that is",
-        [(f'avg by (hedging, bound, stream) (pillion_hedge_wait_seconds{{{GROUP}, quantile="0.95"}})', "{{hedging}} {{bound}} stream={{stream}}")],
-        "The p95 and the ends of its interval of 95 %. Where the intervals do not meet, hedging helps.", "s", width=12,
-    ),
+    Panel("Streams: wait for the first token", waits("true"), "Since the sidecars began; the mean over sidecars.", "s", width=12),
+    Panel("Streams: how sure that is", how_sure("true"), "The p95 and the ends of its interval of 95 %. Where the intervals do not meet, hedging helps.", "s", width=12),
+    Panel("Other answers: wait for the whole", waits("false"), "Since the sidecars began; the mean over sidecars.", "s", width=12),
+    Panel("Other answers: how sure that is", how_sure("false"), "The p95 and the ends of its interval of 95 %. Where the intervals do not meet, hedging helps.", "s", width=12),
     Panel("Late requests", [(rate("pillion_hedges_total", "outcome"), "{{outcome}}")], "What became of their hedges, or why there was none.", "reqps", width=12),
     Panel("Win rate by model group", [(f"avg by (model_group, hedges) (pillion_hedge_win_ratio{{{GROUP}}})", "{{model_group}} {{hedges}}")], "Since the sidecars began.", "percentunit", width=12),
-    Panel("Extra tokens", [(rate("pillion_hedge_extra_tokens_total", "model_group, hedges"), "{{model_group}} {{hedges}}")], "Of tries that lost against or as a hedge.", "short"),
+    Panel("Extra tokens", [(rate("pillion_hedge_extra_tokens_total", "model_group, hedges"), "{{model_group}} {{hedges}}")], "Of tries that lost against or as a hedge, per second.", "short"),
     Panel("Extra dollars an hour", [(rate("pillion_hedge_extra_cost_usd_total", "model_group, hedges") + " * 3600", "{{model_group}} {{hedges}}")], "What those tokens cost, where prices are known.", "currencyUSD"),
     Panel("Price of a saved second", [(f"avg by (model_group, hedges) (pillion_hedge_usd_per_saved_second{{{GROUP}}})", "{{model_group}} {{hedges}}")], "Dollars.", "currencyUSD"),
-    Panel("Tokens of tries that lost", [(rate("pillion_hedge_tokens_total", "deployment"), "{{deployment}}")], "Estimated; not part of pillion_tokens_total."),
+    Panel("Tokens of tries that lost", [(rate("pillion_hedge_tokens_total", "deployment"), "{{deployment}}")], "Per second, estimated; not part of pillion_tokens_total."),
     Panel(
         "Would have saved", [(f"sum by (model_group) (pillion_hedge_saved_seconds{{{OBSERVED}}})", "{{model_group}}")],
         "Where hedging is only observed: seconds that it would have saved since the sidecars began.", "s",
@@ -135,13 +144,13 @@ COOLDOWNS = [
         "Tries that succeed", [(rate("pillion_tries_total", select=f'{OF}, outcome="success"') + " / " + rate("pillion_tries_total", select=f'{OF}, outcome!~"lost|abandoned"'), "")],
         "Share of calls to deployments, without those that were given up for another.", "percentunit", "stat", 6,
     ),
-    Panel("Begun in an hour", [(f"sum(increase(pillion_cooldowns_total{{{OF}}}[1h]))", "")], "Cooldowns, over all sidecars.", kind="stat", width=6),
+    Panel("Begun in an hour", [(f"round(sum(increase(pillion_cooldowns_total{{{OF}}}[1h])))", "")], "Cooldowns, over all sidecars.", kind="stat", width=6),
     Panel("Against a cooldown", [(rate("pillion_cooldown_panics_total", select=OF), "")], "Calls because nobody else was left.", "reqps", "stat", 6),
     Panel(
         "Share of sidecars that let it rest", [(f"avg by (deployment) (pillion_deployment_in_cooldown{{{OF}}})", "{{deployment}}")],
-        "1 is all of them.", "percentunit", "state-timeline", 12,
+        "Of each deployment.", "percentunit", "state-timeline", 12,
     ),
-    Panel("States", [(f'sum by (deployment, state) (pillion_deployment_cooldown_state{{{OF}}})', "{{deployment}} {{state}}")], "In how many sidecars.", width=12),
+    Panel("States", [(f'sum by (state) (pillion_deployment_cooldown_state{{{OF}}})', "{{state}}")], "Deployments in each state, over all sidecars.", width=12),
     Panel("Cooldowns by class", [(f"sum by (class) (increase(pillion_cooldowns_total{{{OF}}}{RATE}))", "{{class}}")], "Which class of failure began them."),
     Panel("Cooldowns by deployment", [(f"sum by (deployment) (increase(pillion_cooldowns_total{{{OF}}}{RATE}))", "{{deployment}}")], "Who was let rest."),
     Panel("Failed tries", [(rate("pillion_tries_total", "deployment, outcome", f'{OF}, outcome!~"success|lost|abandoned"'), "{{deployment}} {{outcome}}")], "By the class of the failure.", "reqps"),
@@ -159,36 +168,39 @@ COOLDOWNS = [
 ]
 
 COST = [
-    Panel("An hour", [(rate("pillion_cost_usd_total") + " * 3600", "")], "Dollars, at the rate of now.", "currencyUSD", "stat", 6),
-    Panel("In this range", [(f"sum(increase(pillion_cost_usd_total{{{GROUP}}}[$__range]))", "")], "Dollars.", "currencyUSD", "stat", 6),
-    Panel("A thousand requests", [("1000 * " + rate("pillion_cost_usd_total") + " / " + rate("pillion_requests_total"), "")], "Dollars.", "currencyUSD", "stat", 6),
+    Panel("Cost per hour", [(rate("pillion_cost_usd_total") + " * 3600", "")], "Dollars, at the rate of now.", "currencyUSD", "stat", 6),
+    Panel("Cost in this range", [(f"sum(increase(pillion_cost_usd_total{{{GROUP}}}[$__range]))", "")], "Dollars.", "currencyUSD", "stat", 6),
+    Panel("Cost of a thousand requests", [("1000 * " + rate("pillion_cost_usd_total") + " / " + rate("pillion_requests_total"), "")], "Dollars.", "currencyUSD", "stat", 6),
     Panel(
-        "Guessed", [(rate("pillion_usage_estimated_total") + " / " + rate("pillion_requests_total"), "")],
+        "Tokens that are a guess", [(rate("pillion_usage_estimated_total") + " / " + rate("pillion_requests_total"), "")],
         "Share of answers whose tokens are an estimate because the provider did not say.", "percentunit", "stat", 6,
     ),
-    Panel("By model group", [(rate("pillion_cost_usd_total", "model_group") + " * 3600", "{{model_group}}")], "Dollars an hour.", "currencyUSD"),
-    Panel("By deployment", [(rate("pillion_cost_usd_total", "deployment") + " * 3600", "{{deployment}}")], "Dollars an hour.", "currencyUSD"),
-    Panel("By namespace", [(rate("pillion_cost_usd_total", "namespace") + " * 3600", "{{namespace}}")], "Dollars an hour.", "currencyUSD"),
+    Panel("Cost by model group", [(rate("pillion_cost_usd_total", "model_group") + " * 3600", "{{model_group}}")], "Dollars an hour.", "currencyUSD"),
+    Panel("Cost by deployment", [(rate("pillion_cost_usd_total", "deployment") + " * 3600", "{{deployment}}")], "Dollars an hour.", "currencyUSD"),
+    Panel("Cost by namespace", [(rate("pillion_cost_usd_total", "namespace") + " * 3600", "{{namespace}}")], "Dollars an hour.", "currencyUSD"),
     Panel(
-        "On top",
+        "Cost on top",
         [(rate("pillion_hedge_cost_usd_total") + " * 3600", "hedges"), (rate("pillion_recovery_cost_usd_total") + " * 3600", "recovery")],
         "Dollars an hour for tries whose answer nobody got; not part of the sums above.", "currencyUSD",
     ),
-    Panel("Tokens", [(rate("pillion_tokens_total", "type"), "{{type}}")], "Input contains cache_read and cache_write, output contains reasoning."),
-    Panel("Tokens by deployment", [(rate("pillion_tokens_total", "deployment", f'{GROUP}, type=~"input|output"'), "{{deployment}}")], "Input and output."),
-    Panel("Tokens of recovery", [(rate("pillion_recovery_tokens_total", "deployment"), "{{deployment}}")], "Of streams that broke off, or did not go on."),
+    Panel("Tokens", [(rate("pillion_tokens_total", "type"), "{{type}}")], "Per second. Input contains cache_read and cache_write, output contains reasoning."),
+    Panel("Tokens by deployment", [(rate("pillion_tokens_total", "deployment", f'{GROUP}, type=~"input|output"'), "{{deployment}}")], "Input and output, per second."),
+    Panel("Tokens of recovery", [(rate("pillion_recovery_tokens_total", "deployment"), "{{deployment}}")], "Of streams that broke off, or did not go on; per second."),
 ]
 
+# Injectors have a version too, but no configuration to serve.
+SIDECARS = f"pillion_build_info{{{OF}}} and on (namespace, pod, container) pillion_config_in_sync"
+
 FLEET = [
-    Panel("Sidecars", [(f"count(pillion_build_info{{{OF}}})", "")], "That are scraped.", kind="stat", width=6),
+    Panel("Sidecars", [(f"count({SIDECARS})", "")], "That are scraped.", kind="stat", width=6),
     Panel("Out of sync", [(f"count(pillion_config_in_sync{{{OF}}} == 0) or vector(0)", "")], "Sidecars that do not serve the configuration they are given.", kind="stat", width=6),
     Panel("Memory, largest", [(f"max(process_resident_memory_bytes{{{OF}}} and on (namespace, pod, container) pillion_build_info)", "")], "Resident memory.", "bytes", "stat", 6),
     Panel(
         "CPU of all", [(f"sum(rate(process_cpu_seconds_total{{{OF}}}{RATE}) and on (namespace, pod, container) pillion_build_info)", "")],
         "Cores.", kind="stat", width=6,
     ),
-    Panel("Versions", [(f"count by (version) (pillion_build_info{{{OF}}})", "{{version}}")], "Pods keep their sidecar until they are restarted."),
-    Panel("Sidecars by namespace", [(f"count by (namespace) (pillion_build_info{{{OF}}})", "{{namespace}}")], "Where they are."),
+    Panel("Versions", [(f"count by (version) ({SIDECARS})", "{{version}}")], "Pods keep their sidecar until they are restarted."),
+    Panel("Sidecars by namespace", [(f"count by (namespace) ({SIDECARS})", "{{namespace}}")], "Where they are."),
     Panel("Requests in flight by pod", [(f"sum by (pod) (pillion_requests_in_flight{{{OF}}})", "{{pod}}")], "Who is busy."),
     Panel("Memory", [(f"process_resident_memory_bytes{{{OF}}} and on (namespace, pod, container) pillion_build_info", "{{pod}}")], "Resident memory.", "bytes"),
     Panel("CPU", [(f"rate(process_cpu_seconds_total{{{OF}}}{RATE}) and on (namespace, pod, container) pillion_build_info", "{{pod}}")], "Cores."),
@@ -298,10 +310,13 @@ def placed(panels):
 
 def drawn(at, panel, position):
     unit = {"unit": panel.unit}
-    if panel.kind in ("timeseries", "state-timeline"):
-        unit["custom"] = {"fillOpacity": 10} if panel.kind == "timeseries" else {"fillOpacity": 80}
-    if panel.unit == "percentunit":
-        unit |= {"min": 0, "max": 1}
+    match panel.kind:
+        case "timeseries":
+            # Small shares are seen too, so there is no upper end.
+            unit |= {"custom": {"fillOpacity": 10}} | ({"min": 0} if panel.unit == "percentunit" else {})
+        case "state-timeline":
+            # By its value: Grafana's own thresholds never part a share of nothing from one of all.
+            unit |= {"custom": {"fillOpacity": 80}, "color": {"mode": "continuous-GrYlRd"}, "min": 0, "max": 1}
     return {
         "id": at,
         "type": panel.kind,

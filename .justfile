@@ -45,7 +45,7 @@ chart *arguments:
 image:
     tests/image/run
 
-# Ask every query of every dashboard of a live fleet, under traffic for so many seconds
+# Ask every query of every dashboard of a live fleet, under traffic for so many seconds, and draw them
 dashboards seconds="60":
     tests/dashboards/run {{ seconds }}
 

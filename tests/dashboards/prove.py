@@ -1,4 +1,4 @@
-"""A small fleet under traffic, watched by a real Prometheus: does every panel show something?
+"""A small fleet under traffic, watched by a real Prometheus: does every panel show something? And how does it look?
 
 Pods of one namespace: `pillion demo`, whose deployments have a tail and fail now and then, and two
 sidecars before a provider made of cardboard, for what the demo has no part in: queues, limits, broken
@@ -25,8 +25,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import dashboards
+import draw
 import yaml
-from chart import TOOLS
+from chart import CHART, ROOT, TOOLS
+from draw import EXCUSED
 from fake import Fake, chat, error
 from ports import free_ports
 
@@ -34,10 +36,6 @@ BINARY = os.environ["PILLION_BIN"]
 PROMETHEUS = TOOLS / "prometheus" / "usr" / "bin" / "prometheus"
 # What Grafana would put in; scrapes are a second apart.
 VARIABLES = {"$__rate_interval": "30s", "$__range": "5m", "$namespace": "demo", "$model_group": ".*"}
-# What this fleet cannot show, and why.
-EXCUSED = {
-    "pillion_webhook_certificate_expiry_timestamp_seconds": "told of a certificate that the injector makes, for which it needs an API server",
-}
 TEXT = "The answer is long enough to be cut in its middle. " * 4
 
 
@@ -145,12 +143,22 @@ class Fleet:
                 time.sleep(0.1)
 
     def ask(self, query):
-        url = f"http://127.0.0.1:{self.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+        return [float(series["value"][1]) for series in self.query("query", query)]
+
+    def query(self, kind, query, **span):
+        url = f"http://127.0.0.1:{self.prometheus}/api/v1/{kind}?" + urllib.parse.urlencode({"query": plain(query), **span})
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
-                return [float(series["value"][1]) for series in json.load(answer)["data"]["result"]]
+                return json.load(answer)["data"]["result"]
         except urllib.error.HTTPError as refused:
             sys.exit(f"{query}: {refused.read().decode()}")
+
+
+def plain(query):
+    """The query as Grafana would send it."""
+    for variable, value in VARIABLES.items():
+        query = query.replace(variable, value)
+    return query
 
 
 def scraping(pods):
@@ -197,7 +205,8 @@ def callers(fleet, stop):
     yield threading.Thread(target=reviews, args=(fleet.webhook, stop))
     crowd = [(fleet.demo, "demo", at % 4 > 0, 0) for at in range(16)]
     crowd += [(fleet.chat, "late", True, 0.01) for _ in range(8)]
-    crowd += [(fleet.chat, "full", False, 0) for _ in range(5)]
+    # Most of them find no room, and ask again a little later.
+    crowd += [(fleet.chat, "full", False, 0.1) for _ in range(5)]
     crowd += [(fleet.chat, "cut", True, 0.2), (fleet.chat, "broken", True, 0.2)]
     for port, model, stream, pause in crowd:
         yield threading.Thread(target=traffic, args=(port, model, stop, stream, pause))
@@ -206,15 +215,29 @@ def callers(fleet, stop):
 def verdicts(fleet):
     """What each query says: `data` or `only zero`, or why there is nothing."""
     for dashboard, panel, query in dashboards.queries():
-        plain = query
-        for variable, value in VARIABLES.items():
-            plain = plain.replace(variable, value)
-        values = [value for value in fleet.ask(plain) if math.isfinite(value)]
+        values = [value for value in fleet.ask(query) if math.isfinite(value)]
         excuse = next((why for name, why in EXCUSED.items() if name in query), None)
         word = "excused" if excuse else "nothing"
         if values:
             word = "data" if any(values) else "only zero"
         yield word, f"{dashboard}: {panel}: {query}" + (f" ({excuse})" if word == "excused" else "")
+
+
+def pictures(fleet, seconds, uplot, folder):
+    """Draws every dashboard of the chart, and says what is wrong with any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    end = time.time()
+    span = {"start": end - seconds, "end": end, "step": max(1, seconds // 200)}
+    for file in sorted((CHART / "dashboards").glob("*.json")):
+        dashboard = json.loads(file.read_text())
+        for variable, query in draw.variables(dashboard):
+            if not fleet.ask(query):
+                yield f"{file.stem}: there is nothing to choose for {variable}"
+        answers = {
+            panel["id"]: [fleet.query("query_range", target["expr"], **span) for target in panel["targets"]]
+            for panel in dashboard["panels"]
+        }
+        yield from (f"{file.stem}: {what}" for what in draw.picture(file.stem, dashboard, answers, uplot, folder))
 
 
 def main(seconds):
@@ -228,6 +251,8 @@ def main(seconds):
             caller.start()
         time.sleep(seconds)
         found = list(verdicts(fleet))
+        uplot, folder = Path(os.environ["UPLOT"]), ROOT / "target" / "dashboards"
+        wrong = list(pictures(fleet, seconds, uplot, folder)) if uplot.exists() and draw.chromium() else None
         stop.set()
         for caller in crowd:
             caller.join()
@@ -236,7 +261,11 @@ def main(seconds):
         print(f"{len(of_it)} of {len(found)} queries: {word}")
         for what in of_it if word != "data" else []:
             print(f"   {what}")
-    return int(any(word == "nothing" for word, _ in found))
+    if wrong is None:
+        print("skipped: the pictures, because there is no Chromium or no uPlot")
+    else:
+        print(f"pictures of all dashboards are in {folder}", *wrong, sep="\n   ")
+    return int(bool(wrong) or any(word == "nothing" for word, _ in found))
 
 
 if __name__ == "__main__":

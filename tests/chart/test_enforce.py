@@ -1,9 +1,14 @@
 """The policy for `failurePolicy: Ignore`: which pods it looks at, and which it refuses, by its own CEL."""
 
+import copy
+import json
+
 import cel
 import pytest
-from chart import objects, one
+import yaml
+from chart import ROOT, objects, one
 
+FIXTURES = ROOT / "tests" / "fixtures" / "inject"
 OPTED = {"pillion.dev/inject": "enabled"}
 POLICY = one(objects("ignore-enforce"), "ValidatingAdmissionPolicy")["spec"]
 
@@ -14,12 +19,14 @@ def pod(labels=None, annotations=None, **spec):
     return {"metadata": metadata, "spec": {"containers": [{"name": "app"}]} | spec}
 
 
-def is_refused(pod, namespace):
+def is_refused(pod, namespace, name="pillion"):
     metadata = {"name": "team-a"} if namespace is None else {"name": "team-a", "labels": namespace}
     known = {"object": pod, "namespaceObject": {"metadata": metadata}}
     if not all(cel.evaluate(condition["expression"], known) for condition in POLICY["matchConditions"]):
         return False
-    return not all(cel.evaluate(validation["expression"], known) for validation in POLICY["validations"])
+    # Where settings give the sidecar another name, the chart writes that into the policy.
+    validations = (each["expression"].replace("'pillion'", f"'{name}'") for each in POLICY["validations"])
+    return not all(cel.evaluate(validation, known) for validation in validations)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +84,46 @@ def test_it_looks_at_the_same_pods_as_the_webhook():
     excluded = binding["matchResources"]["namespaceSelector"]["matchExpressions"][0]
     assert excluded in webhook["namespaceSelector"]["matchExpressions"]
     assert binding["validationActions"] == ["Warn", "Audit"]
+
+
+def with_sidecar(pod, patch):
+    """The pod after the injector's operations, which only add and replace."""
+    pod = copy.deepcopy(pod)
+    for operation in patch:
+        *way, last = (part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:])
+        place = pod
+        for part in way:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        if isinstance(place, list):
+            at = len(place) if last == "-" else int(last)
+            place[at : at + (operation["op"] == "replace")] = [operation["value"]]
+        else:
+            place[last] = operation["value"]
+    return pod
+
+
+def decoded(value):
+    """As the API server hands it on: it reads a null as nothing."""
+    if isinstance(value, dict):
+        return {key: decoded(each) for key, each in value.items() if each is not None}
+    return [decoded(each) for each in value] if isinstance(value, list) else value
+
+
+# The API server itself refuses a pod without containers, before anybody looks at it.
+CASES = sorted({path.stem for path in FIXTURES.glob("*.yaml")} - {"no-containers"})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_refuses_what_the_injector_would_have_equipped(case):
+    around, pod = yaml.safe_load_all((FIXTURES / f"{case}.yaml").read_text())
+    became = json.loads((FIXTURES / f"{case}.json").read_text())
+    name = around.get("settings", {}).get("sidecar", {}).get("containerName", "pillion")
+    # Without a namespace the fixture's pod was asked about by hand.
+    labels = around["namespace"].get("labels") if "namespace" in around else OPTED
+    if "patch" in became:
+        changed = with_sidecar(pod, became["patch"])
+        had_one = any(each["name"] == name for kind in ("containers", "initContainers") for each in pod["spec"].get(kind) or [])
+        assert is_refused(decoded(pod), labels, name) is not had_one
+        assert not is_refused(decoded(changed), labels, name)
+    else:
+        assert is_refused(decoded(pod), labels, name) is ("refused" in became)

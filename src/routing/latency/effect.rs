@@ -10,6 +10,7 @@
 use super::histogram::{BINS, Histogram, bin, edge};
 use super::survival::{Curve, Risk, risks};
 use super::trial::{Observed, Trial, middle};
+use crate::lexicon::count::float;
 
 /// The percentiles that are told.
 pub const PERCENTILES: [f64; 3] = [0.5, 0.95, 0.99];
@@ -236,7 +237,9 @@ impl Unhedged {
     }
 
     fn shares(&self) -> Shares {
-        std::array::from_fn(|at| self.survival(edge(at)))
+        let mut shares = std::array::from_fn(|at| self.survival(edge(at)));
+        never_rise(&mut shares);
+        shares
     }
 
     /// The share that waits longer: what is missing is that of residuals, mixed over predictions.
@@ -298,9 +301,30 @@ fn hazard_variance(risk: &Risk) -> f64 {
     if left > 0.0 { risk.answered / (risk.waiting * left) } else { 0.0 }
 }
 
+/// Changes shares as little as it takes to make them fall or stay, as the share that waits longer
+/// does: what is missing is the difference of two curves, and may grow faster than what was measured
+/// falls. Neighbours that rise share their mean (isotonic regression by pooling).
+fn never_rise(shares: &mut Shares) {
+    let mut pools: Vec<(f64, u64)> = Vec::with_capacity(shares.len());
+    for (share, _) in &*shares {
+        let mut pool = (*share, 1);
+        while let Some((mean, length)) = pools.pop_if(|(mean, _)| *mean < pool.0) {
+            let both = length + pool.1;
+            pool = ((mean * float(length) + pool.0 * float(pool.1)) / float(both), both);
+        }
+        pools.push(pool);
+    }
+    let means = pools.into_iter().flat_map(|(mean, length)| (0..length).map(move |_| mean));
+    for ((share, _), mean) in shares.iter_mut().zip(means) {
+        *share = mean;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::super::trial::Unmade;
     use super::*;
@@ -358,6 +382,38 @@ mod tests {
         check(&effect.without.percentiles[1], 5.0);
         check(&effect.with.percentiles[1], 1.0);
         check(&effect.saved.unwrap(), 4.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_share_that_waits_longer_never_rises(
+            calls in prop::collection::vec((50..2_000_u64, 100..1_000_u64, 0..4_u8), 1..200),
+        ) {
+            let mut trial = Trial::default();
+            for (wait, prediction, is_won) in calls {
+                let (wait, prediction) = (milliseconds(wait), milliseconds(prediction));
+                match is_won {
+                    0 => trial.won(wait, prediction),
+                    _ => trial.answered(wait, prediction),
+                }
+            }
+            let effect = Effect::of(&trial).unwrap();
+            for waits in [&effect.with, &effect.without] {
+                prop_assert!(waits.longer.is_sorted_by(|before, after| before >= after));
+                prop_assert!(waits.longer.iter().all(|share| (0.0..=1.0).contains(share)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_rises_shares_its_mean_and_all_else_stays() {
+        let mut shares = [(0.0, 0.1); BINS + 1];
+        let given = [1.0, 0.5, 0.2, 0.4, 0.3, 0.1];
+        shares.iter_mut().zip(given).for_each(|(share, given)| share.0 = given);
+        never_rise(&mut shares);
+        for ((share, _), want) in shares.iter().zip([1.0, 0.5, 0.3, 0.3, 0.3, 0.1, 0.0]) {
+            assert!((share - want).abs() < 1e-12, "{share} is not {want}");
+        }
     }
 
     #[test]

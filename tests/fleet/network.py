@@ -12,6 +12,7 @@ import subprocess
 
 SERVICE = "10.78.0.{}"
 GOSSIP = "10.77.0.{}"
+GOSSIP_SIX = "fd00:77::{}"
 HUB = SERVICE.format(1)
 
 
@@ -79,6 +80,12 @@ class Network:
         for name in [*self.pods, self.hub]:
             subprocess.run(["ip", "netns", "delete", name], check=False)
             shutil.rmtree(pathlib.Path("/etc/netns") / name, ignore_errors=True)
+
+
+def only_six(at, name):
+    """From within the hub: gives a pod an IPv6 address for gossip in the place of its other one."""
+    run("ip", "-n", name, "-4", "addr", "flush", "dev", f"g{at}x")
+    run("ip", "-n", name, "addr", "add", f"{GOSSIP_SIX.format(10 + at)}/64", "dev", f"g{at}x", "nodad")
 
 
 def cut(is_cut):

@@ -1,14 +1,16 @@
-"""A server of names: the headless name of the fleet stands for every pod, in A records.
+"""A server of names: the headless name of the fleet stands for every pod, in A and AAAA records.
 
 Over UDP it gives no more than 8 of them and says that it was cut, so that TCP is needed as it is with
 hundreds of pods.
 """
 
+import socket
 import socketserver
 import struct
 import threading
 
 LONGEST = 150
+FAMILIES = {1: socket.AF_INET, 28: socket.AF_INET6}  # of A and AAAA records
 
 
 def answer(query, addresses, most):
@@ -22,11 +24,15 @@ def answer(query, addresses, most):
     kind, _ = struct.unpack("!2H", query[end + 1 : end + 5])
     found = addresses(".".join(labels).lower())
     code = 3 if found is None else 0
+    packed = [
+        socket.inet_pton(FAMILIES[kind], one)
+        for one in found or []
+        if kind in FAMILIES and (":" in one) == (kind == 28)
+    ]
     records = b"".join(
-        b"\xc0\x0c" + struct.pack("!2HIH", 1, 1, 5, 4) + bytes(map(int, one.split(".")))
-        for one in (found or [] if kind == 1 else [])
+        b"\xc0\x0c" + struct.pack("!2HIH", kind, 1, 5, len(one)) + one for one in packed
     )
-    count, cut = len(records) // 16, 0
+    count, cut = len(packed), 0
     if len(records) > most:
         records, count, cut = b"", 0, 0x0200
     flags = 0x8580 | (flags & 0x0110) | cut | code

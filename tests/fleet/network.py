@@ -11,6 +11,7 @@ import subprocess
 
 SERVICE = "10.78.0.{}"
 GOSSIP = "10.77.0.{}"
+GOSSIP_SIX = "fd00:77::{}"
 HUB = SERVICE.format(1)
 
 
@@ -91,6 +92,12 @@ class Halves(Network):
             side = "left" if at < len(self.pods) // 2 else "right"
             self.plug(at, name, f"g{at}", side, GOSSIP)
         return self
+
+
+def only_six(at, name):
+    """From within the hub: gives a pod an IPv6 address for gossip in the place of its other one."""
+    run("ip", "-n", name, "-4", "addr", "flush", "dev", f"g{at}x")
+    run("ip", "-n", name, "addr", "add", f"{GOSSIP_SIX.format(10 + at)}/64", "dev", f"g{at}x", "nodad")
 
 
 def cut(is_cut):

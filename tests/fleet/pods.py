@@ -20,30 +20,32 @@ PROMPT = "x" * 20_000  # too long for a strategy to explore with
 class Pod:
     """One sidecar: its files, its process, and what can be asked of it."""
 
-    def __init__(self, at, space, folder, deployments, extra=""):
+    def __init__(self, at, space, folder, deployments=None, extra=""):
         self.at, self.space = at, space
         self.folder = pathlib.Path(folder) / f"pod{at}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.service = network.SERVICE.format(10 + at)
         self.gossip = network.GOSSIP.format(10 + at)
         self.key_file = self.folder / "key"
-        self.config = self.folder / "config.yaml"
-        self.config.write_text(configuration(deployments) + extra)
+        self.config = None
+        if deployments is not None:
+            self.config = self.folder / "config.yaml"
+            self.config.write_text(configuration(deployments) + extra)
         self.log = self.folder / "log"
         self.process = None
 
-    def start(self, gossip=True, address=None):
+    def start(self, gossip=True, address=None, seed="pillion.fleet.test"):
         environment = {name: os.environ[name] for name in ["PATH", "HOME"] if name in os.environ}
         if gossip:
             environment |= {
-                "PILLION_GOSSIP_SEEDS": f"pillion.fleet.test:{GOSSIP_PORT}",
+                "PILLION_GOSSIP_SEEDS": f"{seed}:{GOSSIP_PORT}",
                 "PILLION_GOSSIP_KEY_FILE": str(self.key_file),
                 "PILLION_GOSSIP_ADVERTISE": address or self.gossip,
                 "PILLION_GOSSIP_ZONE": "left" if self.at < 4 else "right",
             }
         command = [
             *(["ip", "netns", "exec", self.space] if self.space else []),
-            BINARY, "serve", "-c", str(self.config),
+            BINARY, "serve", *(["-c", str(self.config)] if self.config else []),
             "--listen", f"{self.service}:24080", "--admin", f"{self.service}:24081",
             "--state-dir", str(self.folder / "state"),
         ]

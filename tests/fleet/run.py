@@ -284,6 +284,34 @@ def a_limit_holds_for_all(fleet):
     return said
 
 
+def a_seed_without_models_joins_two_over_ipv6_alone(fleet):
+    fleet.stop()
+    fleet.zone["seed.fleet.test"] = [network.GOSSIP_SIX.format(10)]
+    folder = fleet.folder + "/six"
+    pods = [Pod(0, fleet.spaces[0], folder)]
+    pods += [Pod(at, fleet.spaces[at], folder, fleet.groups) for at in [1, PODS - 1]]
+    try:
+        for pod in pods:
+            pod.key_file.write_text(fleet.key)
+            network.only_six(pod.at, pod.space)
+            pod.start(address=network.GOSSIP_SIX.format(10 + pod.at), seed="seed.fleet.test")
+        for pod in pods:
+            until(f"pod {pod.at} serves", lambda: is_up(pod), 20)
+        took = fleet.all_know(len(pods), of=pods)
+        addresses = {member["address"] for pod in pods for member in pod.fleet()["members"]}
+        check(all(it.startswith("[fd00:77::") for it in addresses), addresses)
+        fleet.a.mood = provider.Mood(status=429, retry_after="20")
+        start = time.monotonic()
+        while not fleet.a.since(start):
+            pods[1].send("m")
+        fleet.a.mood = provider.Mood()
+        heard = until("the other has heard", lambda: rests(pods[2], "a"), 5)
+        return f"three members after {took:.1f} s, a pause told after {heard:.2f} s"
+    finally:
+        for pod in pods:
+            pod.stop()
+
+
 SCENES = [
     they_find_each_other,
     a_limit_seen_by_one_is_kept_by_all,
@@ -293,6 +321,8 @@ SCENES = [
     keys_change_under_traffic,
     a_wrong_key_learns_and_harms_nothing,
     the_short_outage,
+    # The last one, since it takes addresses away.
+    a_seed_without_models_joins_two_over_ipv6_alone,
 ]
 
 

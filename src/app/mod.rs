@@ -7,6 +7,7 @@ mod fleet;
 mod gossip;
 mod inject;
 mod plan;
+mod probe;
 mod report;
 mod signals;
 mod wait;
@@ -22,25 +23,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Asked, Probe, State};
 use crate::admit::Keyring;
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Files, Problem, Snapshot};
 use crate::exchange::{Gateway, Limits, Live};
-use crate::lexicon::{DeploymentIx, time};
+use crate::lexicon::time;
 use crate::listen::Stop;
 use crate::stats::{self, StatsTable};
+use crate::telemetry::Telemetry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::meters::Named;
-use crate::telemetry::{self, Scrape, Telemetry};
 use crate::upstream::{self, Client, Connections};
 use crate::{demo, exchange, listen, logs};
 use gossip::Shared;
@@ -507,88 +506,9 @@ async fn follow(
 async fn serve_admin(listeners: Vec<TcpListener>, control: Arc<Control>) {
     let answer = move |request: Request<Incoming>| {
         let control = control.clone();
-        async move { answer_admin(&request, &control) }
+        async move { probe::answer(&request, &control) }
     };
     // Probes and scrapes go on while requests drain, so this ends only with the process.
     let (_open, never) = watch::channel(Stop::Not);
     listen::run(listeners, listen::Settings::default(), answer, never, Duration::ZERO).await;
-}
-
-fn answer_admin(request: &Request<Incoming>, control: &Control) -> Response<Full<bytes::Bytes>> {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    admin::answer(request.method(), target, control)
-}
-
-impl Probe for Control {
-    fn explain(&self, asked: &Asked<'_>) -> Option<String> {
-        let explained = self.gateway.live().explain(&asked.model, &asked.tags, time::now())?;
-        Some(explained.to_string())
-    }
-
-    fn fleet(&self) -> String {
-        gossip::told(self, time::now()).to_string()
-    }
-
-    fn report(&self) -> String {
-        self.gateway.live().report().to_json()
-    }
-
-    fn status(&self) -> admin::Status {
-        let status = self.status.borrow();
-        let draining = self.draining.load(Ordering::Relaxed);
-        admin::Status {
-            state: match (draining, status.is_awaiting()) {
-                (true, _) => State::Draining,
-                (false, true) => State::Starting,
-                (false, false) => State::Ready,
-            },
-            generation: status.loaded_generation,
-            hash: status.loaded_hash.clone(),
-            in_sync: status.in_sync,
-            last_error: status.last_error.clone(),
-            last_success_unix: status.last_success_unix,
-        }
-    }
-
-    fn metrics(&self) -> String {
-        let live = self.gateway.live();
-        let now = time::now();
-        let running = live.deployments.iter().enumerate().filter_map(|(at, deployment)| {
-            let at = DeploymentIx(u16::try_from(at).ok()?);
-            let row = live.rows.get(at)?;
-            Some(telemetry::Running {
-                id: deployment.id.clone(),
-                in_flight: row.vitals().in_flight,
-                cooldown: live.cooldown(at, now),
-                panics: row.forced(),
-                events_skipped: row.events_skipped(),
-                streams_without_reason: row.streams_without_reason(),
-            })
-        });
-        let status = self.status.borrow();
-        let scrape = Scrape {
-            deployments: running.collect(),
-            queued: self.stats.queued(),
-            requests_in_flight: self.gateway.in_flight(),
-            buffered_bytes: self.gateway.buffered_bytes(),
-            connections_open: u32::try_from(self.connections.open()).unwrap_or(u32::MAX),
-            connections_opened: self.connections.opened(),
-            lessons_dropped: self.stats.lessons().dropped(),
-            hedging: live.worth_of_hedging(),
-            gossip: self
-                .gossip
-                .as_ref()
-                .and_then(|shared| gossip::scraped(shared, &live.deployments, now)),
-            config: telemetry::Config {
-                generation: status.loaded_generation,
-                in_sync: status.in_sync,
-                last_reload_success: status.last_error.is_none(),
-                last_success_unix: status.last_success_unix,
-                reloads: status.reloads,
-                failed_reloads: status.refusals,
-            },
-        };
-        drop(status);
-        self.telemetry.render(&scrape)
-    }
 }

@@ -16,6 +16,9 @@ pub(super) fn answer(
     request: &Request<Incoming>,
     control: &Control,
 ) -> Response<Full<bytes::Bytes>> {
+    if let Err(foreign) = control.pages.load().admit(request.headers()) {
+        return admin::refuse(request.method(), &foreign.to_string());
+    }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     admin::answer(request.method(), target, control)
 }

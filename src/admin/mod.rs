@@ -142,6 +142,11 @@ pub fn answer(method: &Method, target: &str, probe: &dyn Probe) -> Response<Full
     sent(method, said)
 }
 
+/// Tells who may not ask why.
+pub fn refuse(method: &Method, why: &str) -> Response<Full<Bytes>> {
+    sent(method, error(StatusCode::FORBIDDEN, "permission_denied", why))
+}
+
 /// An answer before it is known whether its body is wanted.
 struct Said {
     status: StatusCode,

@@ -1,7 +1,10 @@
-//! Who may ask: the master key, where one is configured.
+//! Who may ask: the master key, where one is configured, and else no page of somebody else's.
 //!
 //! Pure. Without a master key everybody who reaches the listener may ask: it is bound to
-//! loopback unless told otherwise.
+//! loopback unless told otherwise, and what a browser on the same machine is made to send there is
+//! refused by [`Pages`].
+
+mod pages;
 
 use std::fmt;
 
@@ -10,6 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::lexicon::Secret;
+pub use pages::{Foreign, Pages};
 
 /// Who may ask. `Debug` shows nothing of the key.
 #[derive(Default)]

@@ -24,12 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::admit::Keyring;
+use crate::admit::{Keyring, Pages};
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Files, Problem, Snapshot};
 use crate::exchange::{Gateway, Limits, Live};
@@ -113,7 +114,8 @@ fn explain(explain: &cli::Explain) -> ExitCode {
         Err(problems) => return complain(&listed(&file.display().to_string(), &problems)),
     };
     let now = time::now();
-    let live = live(loaded.snapshot, None, &StatsTable::new(now), &Telemetry::new(None));
+    let live =
+        live(loaded.snapshot, Place::default(), &StatsTable::new(now), &Telemetry::new(None));
     let Some(explained) = live.explain(&explain.model, &explain.tags, now) else {
         let names = live.routes.listed().join(", ");
         return complain(&format!(
@@ -224,7 +226,17 @@ struct Control {
     status: watch::Receiver<config::watch::Status>,
     /// What is shared with other sidecars; `None` where nothing is.
     gossip: Option<Shared>,
+    /// Which pages may ask at the admin port.
+    pages: ArcSwap<Pages>,
+    is_loopback: IsLoopback,
     draining: AtomicBool,
+}
+
+/// Whether nobody but this machine reaches a port.
+#[derive(Debug, Clone, Copy)]
+struct IsLoopback {
+    admin: bool,
+    api: bool,
 }
 
 impl Sidecar {
@@ -245,7 +257,9 @@ impl Sidecar {
         let gossip = gossip.map(|gossip| Shared::new(gossip, plan.state_dir.as_deref()));
         let cluster = gossip.as_ref().map(|shared| &*shared.cluster);
         let door = Door::of(&plan, known.clone());
-        let live = live(plan.loaded.snapshot, cluster, &stats, &telemetry);
+        let is_loopback = IsLoopback { api: is_loopback(&api), admin: is_loopback(&admin) };
+        let here = Place { cluster, is_loopback: is_loopback.api };
+        let live = live(plan.loaded.snapshot, here, &stats, &telemetry);
         let client = Client::new(&upstream::Settings::default(), connections.clone());
         let gateway = Arc::new(Gateway::new(live, client.clone(), telemetry.clone()));
         let control = Arc::new(Control {
@@ -255,6 +269,8 @@ impl Sidecar {
             connections,
             status: known,
             gossip,
+            pages: ArcSwap::from_pointee(admin_pages(&settings, is_loopback.admin)),
+            is_loopback,
             draining: AtomicBool::new(false),
         });
         let (stop, _) = watch::channel(Stop::Not);
@@ -421,14 +437,17 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, String> {
     }
 }
 
-/// A snapshot as requests see it, its rows beside it and its series made. `cluster` is that of the
-/// gossip, if there is any.
-fn live(
-    snapshot: Snapshot,
-    cluster: Option<&str>,
-    stats: &StatsTable,
-    telemetry: &Telemetry,
-) -> Live {
+/// Where a snapshot is served: what it does not say itself.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place<'a> {
+    /// The cluster of the gossip, if there is any.
+    cluster: Option<&'a str>,
+    /// Whether nobody but this machine reaches the LLM API.
+    is_loopback: bool,
+}
+
+/// A snapshot as requests see it, its rows beside it and its series made.
+fn live(snapshot: Snapshot, place: Place<'_>, stats: &StatsTable, telemetry: &Telemetry) -> Live {
     let named: Vec<Named<'_>> = snapshot
         .deployments
         .iter()
@@ -445,7 +464,7 @@ fn live(
             provider: deployment.vendor.prefix,
             budget_period: member.and_then(|it| Some(it.budget?.period)),
             provider_budget_period: member.and_then(|it| Some(it.provider_budget?.period)),
-            tie: member.zip(cluster).and_then(|(it, cluster)| {
+            tie: member.zip(place.cluster).and_then(|(it, cluster)| {
                 Some(gossip::tie(deployment.fingerprint(cluster)?, it, &snapshot.routes))
             }),
         }
@@ -464,8 +483,24 @@ fn live(
     };
     let keyring = Keyring::new(snapshot.master_key.as_ref());
     let hedges = stats.hedges(snapshot.routes.groups().iter().map(|group| &*group.name));
+    // Whoever is asked for a key cannot be led here without one.
+    let pages = match &snapshot.master_key {
+        None if place.is_loopback => Pages::of(&snapshot.settings.allowed_hosts),
+        None | Some(_) => Pages::all(),
+    };
     Live::new(snapshot.routes, snapshot.deployments, snapshot.prices, rows, keyring, limits)
         .with_hedges(hedges)
+        .with_pages(pages)
+}
+
+/// Which pages may ask at the admin port, which asks for no key.
+fn admin_pages(settings: &config::Settings, is_loopback: bool) -> Pages {
+    if is_loopback { Pages::of(&settings.allowed_hosts) } else { Pages::all() }
+}
+
+/// Whether nobody but this machine reaches what is bound.
+fn is_loopback(bound: &[TcpListener]) -> bool {
+    bound.iter().all(|it| it.local_addr().is_ok_and(|address| address.ip().is_loopback()))
 }
 
 /// Takes up changes of the file while the sidecar runs.
@@ -482,12 +517,11 @@ async fn follow(
         for problem in &loaded.warnings {
             warn_of(problem);
         }
-        control.gateway.publish(live(
-            loaded.snapshot,
-            control.gossip.as_ref().map(|shared| &*shared.cluster),
-            &control.stats,
-            &control.telemetry,
-        ));
+        let settings = &loaded.snapshot.settings;
+        control.pages.store(Arc::new(admin_pages(settings, control.is_loopback.admin)));
+        let cluster = control.gossip.as_ref().map(|shared| &*shared.cluster);
+        let place = Place { cluster, is_loopback: control.is_loopback.api };
+        control.gateway.publish(live(loaded.snapshot, place, &control.stats, &control.telemetry));
     })
     .await;
 }

@@ -28,6 +28,9 @@ pub(super) async fn serve(listeners: Vec<TcpListener>, control: Arc<Control>) {
 }
 
 fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<bytes::Bytes>> {
+    if let Err(foreign) = control.pages.load().admit(request.headers()) {
+        return admin::refuse(request.method(), &foreign.to_string());
+    }
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     admin::answer(request.method(), target, control)
 }

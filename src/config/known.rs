@@ -649,6 +649,7 @@ pub(super) static INFO: Section = Section(&[
 /// `pillion`.
 pub(super) static PILLION: Section = Section(&[
     ("admin", Acted),
+    ("allowed_hosts", Acted),
     ("cooldown", Acted),
     ("gossip", Acted),
     ("groups", Acted),

@@ -630,6 +630,9 @@ fn the_sidecar_has_settings_of_its_own() {
     let small = "pillion: {limits: {max_body_bytes: 10, max_buffered_bytes: 20}}";
     assert_eq!(bytes(small), 20);
     assert_eq!(clean(&params("")).settings, super::Settings::default());
+    let hosts = |more: &str| clean(&settings("pillion", more)).settings.allowed_hosts;
+    assert_eq!(hosts("allowed_hosts: llm.example.com"), ["llm.example.com".into()]);
+    assert_eq!(hosts("allowed_hosts: [a.example, '*']"), ["a.example".into(), "*".into()]);
 }
 
 #[test]
@@ -645,6 +648,9 @@ fn a_limit_of_nothing_refuses_the_file_and_an_open_door_is_told() {
         ("limits: {queue_timeout: 2h}", "pillion.limits.queue_timeout", "an hour at most"),
         ("limits: {max_buffered_bytes: 1000}", "pillion.limits.max_buffered_bytes", "one body"),
         ("limits: {max_queued_requests: 1.5}", "pillion.limits.max_queued_requests", "whole"),
+        ("allowed_hosts: ['http://a']", "pillion.allowed_hosts", "`http://a` is not the name"),
+        ("allowed_hosts: ['a:80']", "pillion.allowed_hosts", "`a:80` is not the name"),
+        ("allowed_hosts: [' ']", "pillion.allowed_hosts", "is not the name"),
     ] {
         told(&pillion(more), Severity::Error, Scope::File, path, what);
     }

@@ -23,6 +23,9 @@ pub struct Settings {
     /// `admin`: where health, metrics and the dashboard are served; `127.0.0.1:24081` and
     /// `[::1]:24081` by default.
     pub admin: Vec<SocketAddr>,
+    /// `allowed_hosts`: names besides its own by which a sidecar on loopback is asked, and whose
+    /// pages may ask it; none by default.
+    pub allowed_hosts: Vec<Box<str>>,
     /// `state_dir`: where the last good configuration is kept; nowhere by default.
     pub state_dir: Option<PathBuf>,
     /// `shutdown.drain_timeout`: how long requests may go on after a stop is asked for; 600 s by
@@ -41,6 +44,7 @@ impl Default for Settings {
         Self {
             listen: loopback(24080),
             admin: loopback(24081),
+            allowed_hosts: Vec::new(),
             state_dir: None,
             drain_timeout: Duration::from_secs(600),
             gossip: None,
@@ -147,6 +151,7 @@ pub(super) fn read(
     Settings {
         listen: addresses(&pillion.get("listen")).unwrap_or(usual.listen),
         admin: addresses(&pillion.get("admin")).unwrap_or(usual.admin),
+        allowed_hosts: hosts(&pillion.get("allowed_hosts")),
         state_dir: pillion.get("state_dir").full_text().map(|path| PathBuf::from(&*path)),
         drain_timeout: shutdown.get("drain_timeout").duration().unwrap_or(usual.drain_timeout),
         gossip: gossip::read(&pillion.get("gossip"), environment),
@@ -276,6 +281,19 @@ fn addresses(field: &Cursor<'_>) -> Option<Vec<SocketAddr>> {
         }
     }
     Some(addresses).filter(|addresses| !addresses.is_empty())
+}
+
+/// Names of hosts, without the scheme and the port that one may think of.
+fn hosts(field: &Cursor<'_>) -> Vec<Box<str>> {
+    let (hosts, others): (Vec<_>, Vec<_>) = field.texts().into_iter().partition(|host| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        **host == *"*" || (!host.is_empty() && host.chars().all(is_part))
+    });
+    for other in others {
+        let hint = "a name without scheme and port, such as llm.example.com, or * for all";
+        field.error(format!("`{other}` is not the name of a host"), Some(hint.to_owned()));
+    }
+    hosts
 }
 
 fn loopback(port: u16) -> Vec<SocketAddr> {

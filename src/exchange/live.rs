@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use crate::admit::Keyring;
+use crate::admit::{Keyring, Pages};
 use crate::lexicon::{CooldownState, DeploymentIx};
 use crate::provider::Deployment;
 use crate::registry::Price;
@@ -69,6 +69,8 @@ pub struct Live {
     pub rows: Rows,
     /// Who may ask.
     pub keyring: Keyring,
+    /// Which pages of a browser may.
+    pub pages: Pages,
     /// What a request may cost.
     pub limits: Limits,
     /// What may be spent on hedges, by group.
@@ -98,14 +100,20 @@ impl Live {
     ) -> Self {
         let badges = deployments.iter().enumerate();
         let badges = badges.map(|(at, it)| Badge::of(it, strategy_of(&routes, at))).collect();
-        let hedges = GroupHedges::default();
-        Self { routes, deployments, prices, rows, keyring, limits, hedges, badges }
+        let (hedges, pages) = (GroupHedges::default(), Pages::all());
+        Self { routes, deployments, prices, rows, keyring, pages, limits, hedges, badges }
     }
 
     /// The same with what its groups may spend on hedges; without, they may spend nothing.
     #[must_use]
     pub fn with_hedges(self, hedges: GroupHedges) -> Self {
         Self { hedges, ..self }
+    }
+
+    /// The same for these pages; without, all may ask.
+    #[must_use]
+    pub fn with_pages(self, pages: Pages) -> Self {
+        Self { pages, ..self }
     }
 
     pub(super) fn deployment(&self, at: DeploymentIx) -> Option<&Deployment> {

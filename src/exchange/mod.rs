@@ -136,6 +136,7 @@ impl Gateway {
         ledger: &mut Ledger,
     ) -> Result<Said, Box<Rejection>> {
         check_head(head, &live.limits)?;
+        live.pages.admit(&head.headers).map_err(|foreign| Rejection::foreign(&foreign))?;
         live.keyring.admit(&head.headers).map_err(Rejection::denied)?;
         match endpoint::route(&head.method, head.uri.path()) {
             Err(no_route) => Err(Rejection::no_route(no_route, head.uri.path()).into()),

@@ -11,7 +11,7 @@ use super::head::{self, Path};
 use super::live::{Limits, Live};
 use super::queue::Waiting;
 use crate::account::{End, Ledger, Shed};
-use crate::admit::Denied;
+use crate::admit::{Denied, Foreign};
 use crate::endpoint::{BadCall, NoRoute};
 use crate::lexicon::Class;
 use crate::protocol::{Dialect, Fault, Garbled};
@@ -114,6 +114,10 @@ impl Rejection {
 
     pub(super) fn denied(denied: Denied) -> Self {
         Self::ours(401, Class::Authentication, denied.to_string()).coded("invalid_api_key")
+    }
+
+    pub(super) fn foreign(foreign: &Foreign) -> Self {
+        Self::ours(403, Class::PermissionDenied, foreign.to_string())
     }
 
     pub(super) fn no_route(no_route: NoRoute, path: &str) -> Self {

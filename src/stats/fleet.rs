@@ -5,7 +5,7 @@
 //! Knows nothing of how news travel.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,8 @@ pub(super) struct Fleet {
     /// Until when probes are left to another sidecar, likewise.
     pub(super) probed_elsewhere_until: AtomicU64,
     news: ArcSwapOption<News>,
+    /// Whether there are any, which costs nothing to ask: mostly nobody tells.
+    has_news: AtomicBool,
     /// What tries have taught and nobody was told yet.
     untold: Mutex<Untold>,
     quota: Mutex<Option<(u16, Option<u32>, Instant)>>,
@@ -83,8 +85,21 @@ impl Fleet {
     pub(super) fn set_tie(&self, tie: Option<Tie>) {
         *locked(&self.tie) = tie;
         if tie.is_none() {
-            self.news.store(None);
+            self.set_news(None);
         }
+    }
+
+    fn set_news(&self, news: Option<News>) {
+        self.has_news.store(news.is_some(), Ordering::Relaxed);
+        self.news.store(news.map(Arc::new));
+    }
+
+    /// Reads what was told last.
+    fn news<T>(&self, read: impl FnOnce(&News) -> Option<T>) -> Option<T> {
+        if !self.has_news.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.news.load().as_deref().and_then(read)
     }
 
     pub(super) fn tie(&self) -> Option<Tie> {
@@ -130,7 +145,7 @@ impl Fleet {
 
     /// What others use, where they told so lately.
     fn others(&self, now: Instant) -> Option<Others> {
-        let others = self.news.load().as_ref()?.others?;
+        let others = self.news(|news| news.others)?;
         (now.saturating_duration_since(others.as_of) <= NEWS_HOLD).then_some(others)
     }
 
@@ -147,11 +162,15 @@ impl Fleet {
     }
 
     /// What all ask: what they use, and as much more of it as is turned away here.
-    pub(super) fn demand(&self, own: Used, now: Instant, time: Duration) -> Option<Demand> {
-        let others = self.others(now)?;
-        if others.sharers < 2 {
-            return None;
-        }
+    /// Nothing is counted up where nobody shares.
+    pub(super) fn demand(
+        &self,
+        own: impl FnOnce() -> Used,
+        now: Instant,
+        time: Duration,
+    ) -> Option<Demand> {
+        let others = self.others(now).filter(|others| others.sharers >= 2)?;
+        let own = own();
         let refused = float(self.refused.used(ASKED, time).requests);
         let let_through = float(own.requests);
         let asked = ((let_through + refused) / let_through.max(1.0)).clamp(1.0, MOST_ASKED);
@@ -163,11 +182,11 @@ impl Fleet {
     }
 
     pub(super) fn load(&self, now: Instant) -> Option<FleetLoad> {
-        let news = self.news.load();
-        let news = news.as_ref()?;
-        let age = now.saturating_duration_since(news.as_of);
-        let in_flight = news.in_flight;
-        (age <= NEWS_HOLD).then_some(FleetLoad { in_flight, age: age.as_secs_f64() })
+        self.news(|news| {
+            let age = now.saturating_duration_since(news.as_of);
+            let in_flight = news.in_flight;
+            (age <= NEWS_HOLD).then_some(FleetLoad { in_flight, age: age.as_secs_f64() })
+        })
     }
 }
 
@@ -264,7 +283,7 @@ impl Row {
         let in_flight = known.map_or(own, |it| it.in_flight).max(own);
         let others = known.and_then(|known| known.others).filter(is_sane);
         let peers = view.members > 1 && in_flight.is_finite();
-        self.fleet.news.store(peers.then(|| Arc::new(News { as_of, in_flight, others })));
+        self.fleet.set_news(peers.then_some(News { as_of, in_flight, others }));
         self.advise_cooldown(tie.rule, known, now);
     }
 

@@ -177,8 +177,8 @@ impl View for Rows {
 
     fn demand(&self, of: DeploymentIx, now: Instant) -> Option<Demand> {
         let row = self.get(of)?;
-        let own = row.last_minute.used(DEMAND_WINDOW, row.time(now));
-        row.fleet.demand(own, now, row.time(now))
+        let time = row.time(now);
+        row.fleet.demand(|| row.last_minute.used(DEMAND_WINDOW, time), now, time)
     }
 
     fn used(&self, of: DeploymentIx, window: Duration, now: Instant) -> Used {

@@ -15,6 +15,7 @@ mod limits;
 mod memory;
 mod overload;
 mod pace;
+mod pages;
 mod pod;
 mod race;
 mod readme;

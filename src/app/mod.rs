@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::Request;
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -286,7 +288,7 @@ impl Sidecar {
             plane.spawn(gossip::keep_running(control.clone(), silence));
         }
         let admin_addresses: Vec<_> = admin.iter().map(TcpListener::local_addr).collect();
-        work.spawn(probe::serve(admin, control.clone()));
+        work.spawn(serve_admin(admin, control.clone()));
         if let Some(files) = plan.files {
             work.spawn(follow(files, plan.state_dir, control.clone(), report));
         }
@@ -524,4 +526,14 @@ async fn follow(
         control.gateway.publish(live(loaded.snapshot, place, &control.stats, &control.telemetry));
     })
     .await;
+}
+
+async fn serve_admin(listeners: Vec<TcpListener>, control: Arc<Control>) {
+    let answer = move |request: Request<Incoming>| {
+        let control = control.clone();
+        async move { probe::answer(&request, &control) }
+    };
+    // Probes and scrapes go on while requests drain, so this ends only with the process.
+    let (_open, never) = watch::channel(Stop::Not);
+    listen::run(listeners, listen::Settings::default(), answer, never, Duration::ZERO).await;
 }

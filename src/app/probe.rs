@@ -1,33 +1,21 @@
 //! The admin port: what a running sidecar tells of itself.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::{Control, gossip};
 use crate::admin::{self, Asked, Probe, State};
 use crate::lexicon::{DeploymentIx, time};
-use crate::listen::{self, Stop};
 use crate::telemetry::{self, Scrape};
 
-/// Serves the admin port until the process ends.
-pub(super) async fn serve(listeners: Vec<TcpListener>, control: Arc<Control>) {
-    let answer = move |request: Request<Incoming>| {
-        let control = control.clone();
-        async move { answer(&request, &control) }
-    };
-    // Probes and scrapes go on while requests drain, so this ends only with the process.
-    let (_open, never) = watch::channel(Stop::Not);
-    listen::run(listeners, listen::Settings::default(), answer, never, Duration::ZERO).await;
-}
-
-fn answer(request: &Request<Incoming>, control: &Control) -> Response<Full<bytes::Bytes>> {
+/// Answers one request.
+pub(super) fn answer(
+    request: &Request<Incoming>,
+    control: &Control,
+) -> Response<Full<bytes::Bytes>> {
     if let Err(foreign) = control.pages.load().admit(request.headers()) {
         return admin::refuse(request.method(), &foreign.to_string());
     }

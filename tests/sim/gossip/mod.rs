@@ -58,7 +58,9 @@ fn settled(size: usize) -> Duration {
     Duration::from_secs(match size {
         0..=100 => 25,
         101..=300 => 90,
-        _ => 120,
+        301..=1_000 => 120,
+        // Each hears of all others at the rate that it allows itself.
+        _ => 240,
     })
 }
 

@@ -53,7 +53,7 @@ mod streams;
 mod timeouts;
 pub mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::provider::{self, Deployment, Environment};
 use crate::registry::{self, Price};
@@ -79,8 +79,6 @@ pub struct Loaded {
     pub snapshot: Snapshot,
     /// Warnings, and the errors of deployments and fields that were left out.
     pub warnings: Vec<Problem>,
-    /// The files it was read from.
-    pub files: Vec<PathBuf>,
 }
 
 /// Reads the file, all it includes, and what is laid over it.
@@ -126,7 +124,7 @@ pub fn load_or_last_good(
     let mut warnings = vec![Problem::of_file(files.path.display().to_string(), what)];
     warnings.extend(problems);
     warnings.append(&mut loaded.warnings);
-    Ok(Loaded { warnings, ..loaded })
+    Ok(Loaded { warnings, snapshot: loaded.snapshot })
 }
 
 /// Why nobody could serve a text, whatever the variables it names hold.
@@ -195,8 +193,7 @@ fn compile(
     if problems.iter().any(Problem::is_fatal) {
         return Err(problems);
     }
-    let files = source.files.iter().map(|file| file.path.clone()).collect();
-    Ok(Loaded { snapshot: snapshot(parts, &source.hash), warnings: problems, files })
+    Ok(Loaded { snapshot: snapshot(parts, &source.hash), warnings: problems })
 }
 
 fn snapshot(mut parts: Parts<Deployment>, hash: &str) -> Snapshot {
@@ -233,6 +230,8 @@ fn snapshot(mut parts: Parts<Deployment>, hash: &str) -> Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -268,7 +267,6 @@ mod tests {
         assert_eq!(report::exit_code(&check(&path, &|_| None)), 1);
         let loaded = load(&path, &|_| None).unwrap();
         assert!(loaded.warnings.iter().any(Problem::is_error));
-        assert_eq!(loaded.files, [path]);
         assert_eq!((loaded.snapshot.generation, loaded.snapshot.hash.len()), (1, 64));
     }
 

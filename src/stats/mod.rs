@@ -26,7 +26,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::lexicon::count::float;
 use crate::lexicon::{DeploymentIx, Failure, PicoUsd, Tokens};
 use crate::routing::cooldown::breaker::{self, Ticket};
-use crate::routing::cooldown::{Breaker, Evidence, Rule, judge};
+use crate::routing::cooldown::{Evidence, Rule, judge};
 use crate::routing::fleet::{FleetView, Why};
 use crate::routing::latency::Forecast;
 use crate::routing::strategy::adaptive::FleetLoad;
@@ -500,13 +500,6 @@ impl Row {
     /// What a token of a stream takes after the first; `None` where nobody has seen one.
     pub fn pace(&self, kind: Kind) -> Option<Duration> {
         self.learning.pace(kind).per_token
-    }
-
-    /// Ends a cooldown.
-    pub fn warm_up(&self) {
-        self.cooling_until.store(0, Ordering::Relaxed);
-        self.fleet.advised_until.store(0, Ordering::Relaxed);
-        self.circuit.change(|_| Some((Breaker::default(), ())));
     }
 
     fn micros(&self, now: Instant) -> u64 {

@@ -1,9 +1,10 @@
 //! Simulated deployments for `pillion demo`: real HTTP servers on loopback with real faults.
 //!
-//! They speak enough of OpenAI's API to be called by any client, and each says in its answer
-//! who it is. Nothing here is reachable from [`crate::exchange`] but through its sockets.
+//! They speak chat completions and Responses, as any client of OpenAI's does, and each says in its
+//! answer who it is. Nothing here is reachable from [`crate::exchange`] but through its sockets.
 
 mod paced;
+mod responses;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -117,6 +118,10 @@ pub async fn bind() -> std::io::Result<Vec<(Character, TcpListener)>> {
 
 /// Answers one call in character.
 pub async fn answer(character: Character, request: Request<Incoming>) -> Response<Paced> {
+    let Some(way) = Way::of(request.uri().path()) else {
+        let message = "the simulated deployments speak chat completions and Responses only";
+        return error(StatusCode::NOT_FOUND, message);
+    };
     let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
     let Ok(asked) = serde_json::from_slice::<Value>(&body.unwrap_or_default()) else {
         return error(StatusCode::BAD_REQUEST, "the body is not JSON");
@@ -128,10 +133,40 @@ pub async fn answer(character: Character, request: Request<Incoming>) -> Respons
     let words = words(character, &asked);
     let first_token = character.first_token();
     if asked.get("stream") == Some(&Value::Bool(true)) {
-        return stream(&words, &asked, first_token);
+        let pieces = match way {
+            Way::Chat => stream(&words, &asked, first_token),
+            Way::Responses => responses::events(&words, &asked, first_token, gap),
+        };
+        return reply(StatusCode::OK, "text/event-stream", Paced::new(pieces));
     }
     tokio::time::sleep(first_token).await;
-    let whole = json!({
+    let whole = match way {
+        Way::Chat => whole(&words, &asked),
+        Way::Responses => responses::whole(&words, &asked),
+    };
+    reply(StatusCode::OK, "application/json", Paced::at_once(Bytes::from(whole.to_string())))
+}
+
+/// What it is asked by.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Chat,
+    Responses,
+}
+
+impl Way {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/v1/chat/completions" => Some(Self::Chat),
+            "/v1/responses" => Some(Self::Responses),
+            _ => None,
+        }
+    }
+}
+
+/// The answer to a chat in one piece.
+fn whole(words: &[String], asked: &Value) -> Value {
+    json!({
         "id": "chatcmpl-demo",
         "object": "chat.completion",
         "created": 1_700_000_000,
@@ -141,17 +176,22 @@ pub async fn answer(character: Character, request: Request<Incoming>) -> Respons
             "message": { "role": "assistant", "content": words.concat() },
             "finish_reason": "stop",
         }],
-        "usage": usage(&asked, &words),
-    });
-    reply(StatusCode::OK, "application/json", Paced::at_once(Bytes::from(whole.to_string())))
+        "usage": usage(asked, words),
+    })
+}
+
+/// What was said last: a text, or the last message's, in one piece or in parts.
+fn said(asked: &Value) -> Option<&str> {
+    let turns = asked.get("messages").or_else(|| asked.get("input"))?;
+    let Some(last) = turns.as_array().and_then(|turns| turns.last()) else {
+        return turns.as_str();
+    };
+    let content = last.get("content")?;
+    content.as_str().or_else(|| content.as_array()?.last()?.get("text")?.as_str())
 }
 
 fn words(character: Character, asked: &Value) -> Vec<String> {
-    let said = asked
-        .pointer("/messages")
-        .and_then(Value::as_array)
-        .and_then(|messages| messages.last()?.get("content")?.as_str())
-        .unwrap_or("nothing that is text");
+    let said = said(asked).unwrap_or("nothing that is text");
     let quoted: String = said.chars().take(80).collect();
     format!(
         "This is the {} deployment of the Pillion demo. You said: “{quoted}”. \
@@ -164,7 +204,7 @@ fn words(character: Character, asked: &Value) -> Vec<String> {
 }
 
 fn usage(asked: &Value, words: &[String]) -> Value {
-    let prompt = asked.to_string().len() / 4;
+    let prompt = prompt_tokens(asked);
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": words.len(),
@@ -172,7 +212,18 @@ fn usage(asked: &Value, words: &[String]) -> Value {
     })
 }
 
-fn stream(words: &[String], asked: &Value, first_token: Duration) -> Response<Paced> {
+/// Four bytes make a token, or so.
+fn prompt_tokens(asked: &Value) -> usize {
+    asked.to_string().len() / 4
+}
+
+/// How long a token after the first takes.
+fn gap() -> Duration {
+    Duration::from_millis(fastrand::u64(5..25))
+}
+
+/// The same as a stream: each event, and the pause before it.
+fn stream(words: &[String], asked: &Value, first_token: Duration) -> Vec<(Duration, Bytes)> {
     let event = |choices: Value, usage: Option<Value>| {
         let mut chunk = json!({
             "id": "chatcmpl-demo",
@@ -192,15 +243,14 @@ fn stream(words: &[String], asked: &Value, first_token: Duration) -> Response<Pa
     let role = delta(json!({ "role": "assistant", "content": "" }), None);
     let mut pieces = vec![(first_token, role)];
     for word in words {
-        let gap = Duration::from_millis(fastrand::u64(5..25));
-        pieces.push((gap, delta(json!({ "content": word }), None)));
+        pieces.push((gap(), delta(json!({ "content": word }), None)));
     }
     pieces.push((Duration::ZERO, delta(json!({}), Some("stop"))));
     if asked.pointer("/stream_options/include_usage") == Some(&Value::Bool(true)) {
         pieces.push((Duration::ZERO, event(json!([]), Some(usage(asked, words)))));
     }
     pieces.push((Duration::ZERO, Bytes::from_static(b"data: [DONE]\n\n")));
-    reply(StatusCode::OK, "text/event-stream", Paced::new(pieces))
+    pieces
 }
 
 fn error(status: StatusCode, message: &str) -> Response<Paced> {

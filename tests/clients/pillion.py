@@ -36,17 +36,19 @@ def deployment(group: str, lane: Lane, model: str = "openai/gpt-4o-mini", id: st
 
 
 class Gateway:
-    """A running Pillion."""
+    """A running Pillion; without a configuration it is the demo."""
 
-    def __init__(self, config: dict, home: Path, env: dict | None = None, args: tuple = ()):
+    def __init__(self, config: dict | None, home: Path, env: dict | None = None, args: tuple = ()):
         self.port, self.admin_port = free_ports(2)
         self.base, self.admin = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.admin_port}"
         home.mkdir(parents=True, exist_ok=True)
-        self.file = home / "config.yaml"
-        self.file.write_text(yaml(config) + "\n")
         self._lines: list[tuple[str, str]] = []
-        command = [str(BINARY), "serve", "-c", str(self.file), "--listen", f"127.0.0.1:{self.port}",
-                   "--admin", f"127.0.0.1:{self.admin_port}", "--state-dir", str(home / "state"), *args]
+        command = [str(BINARY), "demo"]
+        if config is not None:
+            self.file = home / "config.yaml"
+            self.file.write_text(yaml(config) + "\n")
+            command = [str(BINARY), "serve", "-c", str(self.file), "--state-dir", str(home / "state")]
+        command += ["--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}", *args]
         # Only this environment: a key of the developer's own must never serve a test.
         clean = {"PATH": os.environ["PATH"], "HOME": str(home), **(env or {})}
         self.process = subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")

@@ -382,6 +382,7 @@ pub(super) fn response(
             if dialect == Dialect::Anthropic || fault.kind.is_empty() {
                 fault.kind = usual.kind;
             }
+            fault.code.get_or_insert_with(|| status.as_u16().to_string());
             fault.body(dialect)
         }
         Say::Ours { message, param, code, kind } => {

@@ -152,18 +152,9 @@ pub struct Opened<'d> {
 #[derive(Debug, Clone)]
 struct Window {
     newest: u64,
-    seen: Counters,
+    /// Of the last 1,024, by their remainder.
+    seen: [u64; Window::WORDS],
     heard: Instant,
-}
-
-/// Those of the last 1,024 that were seen. In a fleet of thousands what one sender says to the same
-/// receiver is hundreds apart, and a bit for each would be much of what is known of a member.
-#[derive(Debug, Clone)]
-enum Counters {
-    /// So many, by what they leave when divided by 65,536.
-    Few([u16; Counters::FEW], usize),
-    /// By the remainder.
-    Many(Box<[u64; Counters::WORDS]>),
 }
 
 /// A sender that is not heard for so long is not known any more. Longer than [`FRESH`] in both
@@ -312,108 +303,48 @@ fn nonce(counter: u64) -> Nonce {
 }
 
 impl Window {
+    const WORDS: usize = 16;
     const SPAN: u64 = 1_024;
 
     fn new(now: Instant) -> Self {
-        Self { newest: 0, seen: Counters::NONE, heard: now }
+        Self { newest: 0, seen: [0; Self::WORDS], heard: now }
     }
 
     /// Whether a counter was seen, or is so old that nobody knows.
     fn has(&self, counter: u64) -> bool {
-        let is_new = counter > self.newest;
-        !is_new && (counter == 0 || self.newest - counter >= Self::SPAN || self.seen.has(counter))
+        if counter > self.newest {
+            return false;
+        }
+        let (word, bit) = Self::place(counter);
+        counter == 0
+            || self.newest - counter >= Self::SPAN
+            || self.seen.get(word).is_none_or(|word| word & bit != 0)
     }
 
     fn note(&mut self, counter: u64, now: Instant) {
         self.heard = now;
         let fresh = counter.saturating_sub(self.newest);
         if fresh >= Self::SPAN {
-            self.seen = Counters::NONE;
+            self.seen = [0; Self::WORDS];
         } else {
-            self.seen.pass(self.newest, fresh);
+            for skipped in self.newest..self.newest + fresh {
+                let (word, bit) = Self::place(skipped + 1);
+                if let Some(word) = self.seen.get_mut(word) {
+                    *word &= !bit;
+                }
+            }
         }
         self.newest = self.newest.max(counter);
-        self.seen.add(counter);
-    }
-}
-
-impl Counters {
-    const NONE: Self = Self::Few([0; Self::FEW], 0);
-    const FEW: usize = 7;
-    const WORDS: usize = 16;
-
-    fn has(&self, counter: u64) -> bool {
-        match self {
-            Self::Few(few, count) => few.iter().take(*count).any(|seen| *seen == low(counter)),
-            Self::Many(words) => {
-                let (word, bit) = place(counter);
-                words.get(word).is_none_or(|word| word & bit != 0)
-            }
+        let (word, bit) = Self::place(counter);
+        if let Some(word) = self.seen.get_mut(word) {
+            *word |= bit;
         }
     }
 
-    /// Forgets what falls behind when the newest is so much further on.
-    fn pass(&mut self, newest: u64, fresh: u64) {
-        match self {
-            Self::Few(few, count) => {
-                let mut kept = 0;
-                for at in 0..*count {
-                    let seen = few.get(at).copied().unwrap_or_default();
-                    let behind = low(newest + fresh).wrapping_sub(seen);
-                    if u64::from(behind) < Window::SPAN {
-                        few.swap(kept, at);
-                        kept += 1;
-                    }
-                }
-                *count = kept;
-            }
-            Self::Many(words) => {
-                for skipped in newest..newest + fresh {
-                    let (word, bit) = place(skipped + 1);
-                    if let Some(word) = words.get_mut(word) {
-                        *word &= !bit;
-                    }
-                }
-            }
-        }
+    fn place(counter: u64) -> (usize, u64) {
+        let at = counter % Self::SPAN;
+        ((at / 64) as usize, 1 << (at % 64))
     }
-
-    /// Adds one that is not there yet.
-    fn add(&mut self, counter: u64) {
-        match self {
-            Self::Few(few, count) => {
-                if let Some(free) = few.get_mut(*count) {
-                    *free = low(counter);
-                    *count += 1;
-                    return;
-                }
-                let mut words = Box::new([0; Self::WORDS]);
-                for seen in few.map(u64::from).into_iter().chain([counter]) {
-                    set(&mut words, seen);
-                }
-                *self = Self::Many(words);
-            }
-            Self::Many(words) => set(words, counter),
-        }
-    }
-}
-
-fn set(words: &mut [u64; Counters::WORDS], counter: u64) {
-    let (word, bit) = place(counter);
-    if let Some(word) = words.get_mut(word) {
-        *word |= bit;
-    }
-}
-
-/// The word and the bit of a counter.
-fn place(counter: u64) -> (usize, u64) {
-    let at = counter % Window::SPAN;
-    ((at / 64) as usize, 1 << (at % 64))
-}
-
-/// What a counter leaves when divided by 65,536, of which the span is a part.
-fn low(counter: u64) -> u16 {
-    u16::try_from(counter % (1 << 16)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -58,11 +58,9 @@ impl Pages {
             allowed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(name))
         };
         let host = headers.get(header::HOST).map_or(&[][..], HeaderValue::as_bytes);
-        if !is_usual(host) {
-            let name = name_of(host);
-            if !is_private(name) && !is_allowed(name) {
-                return Err(Foreign::Host(shown(name)));
-            }
+        let name = name_of(host);
+        if !is_private(name) && !is_allowed(name) {
+            return Err(Foreign::Host(shown(name)));
         }
         let Some(origin) = headers.get(header::ORIGIN).map(HeaderValue::as_bytes) else {
             return Ok(());
@@ -110,13 +108,6 @@ fn name_of(authority: &[u8]) -> &[u8] {
         Some(_) | None => authority,
     };
     name.strip_suffix(b".").unwrap_or(name)
-}
-
-/// Whether it is what nearly all ask for: two compares in place of a look at each byte.
-fn is_usual(host: &[u8]) -> bool {
-    [&b"127.0.0.1"[..], b"localhost"].into_iter().any(|name| {
-        host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(b":"))
-    })
 }
 
 /// Whether nobody on the Internet can own a name.

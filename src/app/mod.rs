@@ -271,7 +271,7 @@ impl Sidecar {
             connections,
             status: known,
             gossip,
-            pages: ArcSwap::from_pointee(admin_pages(&settings, is_loopback.admin)),
+            pages: ArcSwap::from_pointee(pages(&settings, is_loopback.admin)),
             is_loopback,
             draining: AtomicBool::new(false),
         });
@@ -486,18 +486,16 @@ fn live(snapshot: Snapshot, place: Place<'_>, stats: &StatsTable, telemetry: &Te
     let keyring = Keyring::new(snapshot.master_key.as_ref());
     let hedges = stats.hedges(snapshot.routes.groups().iter().map(|group| &*group.name));
     // Whoever is asked for a key cannot be led here without one.
-    let pages = match &snapshot.master_key {
-        None if place.is_loopback => Pages::of(&snapshot.settings.allowed_hosts),
-        None | Some(_) => Pages::all(),
-    };
+    let is_open = snapshot.master_key.is_none();
+    let pages = pages(&snapshot.settings, place.is_loopback && is_open);
     Live::new(snapshot.routes, snapshot.deployments, snapshot.prices, rows, keyring, limits)
         .with_hedges(hedges)
         .with_pages(pages)
 }
 
-/// Which pages may ask at the admin port, which asks for no key.
-fn admin_pages(settings: &config::Settings, is_loopback: bool) -> Pages {
-    if is_loopback { Pages::of(&settings.allowed_hosts) } else { Pages::all() }
+/// Which pages may ask at a port: all, but where it is guarded.
+fn pages(settings: &config::Settings, is_guarded: bool) -> Pages {
+    if is_guarded { Pages::of(&settings.allowed_hosts) } else { Pages::all() }
 }
 
 /// Whether nobody but this machine reaches what is bound.
@@ -520,7 +518,7 @@ async fn follow(
             warn_of(problem);
         }
         let settings = &loaded.snapshot.settings;
-        control.pages.store(Arc::new(admin_pages(settings, control.is_loopback.admin)));
+        control.pages.store(Arc::new(pages(settings, control.is_loopback.admin)));
         let cluster = control.gossip.as_ref().map(|shared| &*shared.cluster);
         let place = Place { cluster, is_loopback: control.is_loopback.api };
         control.gateway.publish(live(loaded.snapshot, place, &control.stats, &control.telemetry));

@@ -3,6 +3,7 @@
 //! A watch that ends goes on from where it was; one whose place is forgotten (410) begins again
 //! with a list. Failures are waited out with a growing pause.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Method;
@@ -21,6 +22,31 @@ pub enum Change {
     Gone(Value),
     /// One is there, or another than before.
     Put(Value),
+}
+
+impl Change {
+    /// Takes it up in what is known `of` each object, by its `name`. True where these are all now.
+    pub fn take<T>(
+        self,
+        known: &mut BTreeMap<String, T>,
+        name: impl Fn(&Value) -> String,
+        of: impl Fn(Value) -> T,
+    ) -> bool {
+        match self {
+            Self::All(all) => {
+                *known = all.into_iter().map(|it| (name(&it), of(it))).collect();
+                true
+            }
+            Self::Gone(gone) => {
+                known.remove(&name(&gone));
+                false
+            }
+            Self::Put(put) => {
+                known.insert(name(&put), of(put));
+                false
+            }
+        }
+    }
 }
 
 /// How long the API server keeps one watch open.

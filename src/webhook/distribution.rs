@@ -62,17 +62,8 @@ impl Copies {
         let Ok(mut found) = self.found.lock() else { return };
         let place =
             |it: &Value| field(it, "/metadata/namespace").as_str().unwrap_or_default().to_owned();
-        match change {
-            Change::All(all) => {
-                *found = all.into_iter().map(|it| (place(&it), it)).collect();
-                self.listed.store(true, Ordering::Relaxed);
-            }
-            Change::Gone(gone) => {
-                found.remove(&place(&gone));
-            }
-            Change::Put(put) => {
-                found.insert(place(&put), put);
-            }
+        if change.take(&mut found, place, |it| it) {
+            self.listed.store(true, Ordering::Relaxed);
         }
         self.stirred.notify_one();
     }

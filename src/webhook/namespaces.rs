@@ -51,17 +51,8 @@ fn name(namespace: &Value) -> String {
 impl Namespaces {
     fn take(&self, change: Change) {
         let Ok(mut known) = self.known.lock() else { return };
-        match change {
-            Change::All(all) => {
-                *known = all.iter().map(|it| (name(it), Known::of(it))).collect();
-                self.listed.store(true, Ordering::Relaxed);
-            }
-            Change::Gone(gone) => {
-                known.remove(&name(&gone));
-            }
-            Change::Put(put) => {
-                known.insert(name(&put), Known::of(&put));
-            }
+        if change.take(&mut known, name, |it| Known::of(&it)) {
+            self.listed.store(true, Ordering::Relaxed);
         }
     }
 

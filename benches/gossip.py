@@ -25,6 +25,9 @@ import tempfile
 import threading
 import time
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "tests/clients"))
+from answering import Answering  # noqa: E402
+
 BINARY = os.environ.get("PILLION_BIN", "target/sim/pillion")
 MOST = 1.02
 PATH = "pillion::listen::run::{{closure}}::{{closure}}"
@@ -37,21 +40,13 @@ ANSWER = {
 CALL = json.dumps({"model": "m", "messages": [{"role": "user", "content": "tide " * 200}]})
 
 
-class Provider(http.server.BaseHTTPRequestHandler):
+class Provider(Answering):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANSWER).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        self.asked()
+        self.answer(ANSWER)
 
 
 def free(kind=socket.SOCK_STREAM):

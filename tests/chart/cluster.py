@@ -3,7 +3,9 @@
 import base64
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from answering import Answering
 
 # The kinds that the chart's defaults have, by group and version. Where they live does not matter here.
 KINDS = {
@@ -36,18 +38,12 @@ class Cluster:
         self.secrets = dict(secrets)
         cluster = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_GET(self):
-                found = cluster.answer(self.path.split("?")[0])
-                body = json.dumps(found or {"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}).encode()
-                self.send_response(200 if found else 404)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
+                if found := cluster.answer(self.path.split("?")[0]):
+                    self.answer(found)
+                else:
+                    self.answer({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}, 404)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 

@@ -4,8 +4,9 @@ import base64
 import json
 import ssl
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
+from answering import Answering
 from server import until
 from world import CONFIGURATIONS, IMAGE, LABEL
 
@@ -18,18 +19,10 @@ class Other:
         self.seen = []
         other = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self):
-                review = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                body = json.dumps(review | {"response": other.answer(review["request"])}).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
+                review = json.loads(self.asked())
+                self.answer(review | {"response": other.answer(review["request"])})
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         identities = world.server.identities

@@ -1,9 +1,10 @@
 """A name server that knows provider.example.com, and the provider: both on loopback."""
 
-import json
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
+
+from answering import Answering
 
 ANSWER = {
     "id": "x", "object": "chat.completion", "created": 1, "model": "m",
@@ -12,18 +13,10 @@ ANSWER = {
 }
 
 
-class Provider(BaseHTTPRequestHandler):
+class Provider(Answering):
     def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(ANSWER).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
+        self.asked()
+        self.answer(ANSWER)
 
 
 def names():

@@ -1,6 +1,8 @@
 //! Which dialect a client and a provider speak, and whether the answer is streamed: the words of
 //! each, good ones and errors.
 
+use serde_json::Value;
+
 use crate::support::chat;
 use crate::support::script::{Step, send};
 use crate::support::wire::Answer;
@@ -184,6 +186,18 @@ impl Form {
                         && body.matches("message_stop\"}").count() == 1
                 }
             }
+    }
+
+    /// The pieces of text that a stream brought; `None` where a client could not read an event.
+    pub(crate) fn pieces(self, answer: &Answer) -> Option<Vec<String>> {
+        let text = |event: Value| {
+            let piece = match self.client {
+                Words::Anthropic => &event["delta"]["text"],
+                Words::OpenAi => &event["choices"][0]["delta"]["content"],
+            };
+            piece.as_str().filter(|piece| !piece.is_empty()).map(str::to_owned)
+        };
+        Some(answer.events()?.into_iter().filter_map(text).collect())
     }
 
     /// Whether the client was told that the answer is not whole, and of no end.

@@ -115,8 +115,14 @@ impl Case {
         let tries = if self.beside { row.asked_beside } else { row.asked_alone };
         let tries = if self.form.stream { tries.streamed } else { tries.whole };
         let asked = self.asked().unwrap_or(tries);
+        // All that was said before a break reaches the client, where there is one try of it.
+        let said = row.said.filter(|_| want == Want::Cut && tries == 1);
+        let pieces = || self.form.pieces(answer).map(|pieces| pieces.len());
+        let is_said = said.is_none() || pieces() == said;
         let is_told = answer.body.contains(row.shows) && !answer.body.contains(row.hides);
-        if !is_so || (self.beside && !is_told) {
+        if !is_said {
+            Some(format!("{said:?} pieces wanted, got {}", answer.body))
+        } else if !is_so || (self.beside && !is_told) {
             Some(format!("{want:?} wanted, got {} {}", answer.status(), answer.body))
         } else if asked != tries {
             Some(format!("asked {asked} times, not {tries}"))

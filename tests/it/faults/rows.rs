@@ -42,8 +42,8 @@ pub(crate) struct Row {
     /// In which forms it can occur.
     pub(crate) knows: fn(Form) -> bool,
     pub(crate) fault: Fault,
-    /// How many of its two pieces an answer says that breaks off.
-    pub(crate) said: usize,
+    /// How many of its two pieces a stream says before it breaks off; `None` where it does not.
+    pub(crate) said: Option<usize>,
     /// What stands under `pillion` besides.
     pub(crate) settings: &'static str,
     pub(crate) alone: Each<Want>,
@@ -68,7 +68,7 @@ impl Row {
             name,
             knows: |_| true,
             fault,
-            said: 1,
+            said: None,
             settings: "",
             alone: both(Want::Error(status)),
             beside: both(Want::Whole),
@@ -107,7 +107,7 @@ impl Row {
 
     /// All has been said when it happens.
     const fn at_its_end(self) -> Self {
-        Self { said: 2, ..self }
+        Self { said: Some(2), ..self }
     }
 
     /// Only Anthropic, or only the others, say it like this.
@@ -121,6 +121,7 @@ impl Row {
             alone: Each { streamed: Want::Cut, ..self.alone },
             beside: Each { streamed: Want::Cut, ..self.beside },
             asked_alone: Each { streamed: 1, ..self.asked_alone },
+            said: Some(1),
             ..self
         }
     }
@@ -175,6 +176,10 @@ pub(crate) const RECOVERED: &[Row] = &[
     Row::new("cut, continued", Fault::Answer(cut_late), 502)
         .recovered(": pillion continued", CONTINUE)
         .writing_on(),
+    Row::new("a block without its end, continued", Fault::Answer(unended_late), 502)
+        .recovered(": pillion continued", CONTINUE)
+        .writing_on()
+        .said_by(|form| form.stream && form.provider == Words::Anthropic),
     Row::new("cut, the other rejects a prefill", Fault::Answer(cut_late), 502)
         .recovered("", CONTINUE)
         .in_vain()
@@ -222,6 +227,7 @@ pub(crate) const ALL: &[Row] = &[
         .at_its_end(),
     Row::new("a block without its end", Fault::Answer(unended), 502)
         .midway()
+        .at_its_end()
         .said_by(|form| form.stream && form.provider == Words::Anthropic),
     Row::new("a block without its beginning", Fault::Answer(unbegun), 502)
         .said_by(|form| form.stream && form.provider == Words::Anthropic),
@@ -332,11 +338,14 @@ fn cut_otherwise(form: Form, _: usize) -> Vec<Step> {
     vec![send(chat::STREAM_HEAD), send(begin), send(form.content("Howdy")), Step::Close]
 }
 
-/// After so much that another model can write on behind it.
+/// So much that another model can write on behind it.
+fn long(form: Form) -> String {
+    form.content("What is said to begin with: ")
+}
+
 fn cut_late(form: Form, _: usize) -> Vec<Step> {
     let [begin, ..] = form.events();
-    let long = form.content("What is said to begin with: ");
-    vec![send(chat::STREAM_HEAD), send(begin), send(long), Step::Close]
+    vec![send(chat::STREAM_HEAD), send(begin), send(long(form)), Step::Close]
 }
 
 fn ended(form: Form, _: usize) -> Vec<Step> {
@@ -365,9 +374,8 @@ fn unreasoned(form: Form, _: usize) -> Vec<Step> {
     steps
 }
 
-/// The good stream of a message without its event of this kind.
-fn without(form: Form, kind: &str) -> Vec<Step> {
-    let events = form.events().concat();
+/// The stream of a message without its event of this kind.
+fn without(events: &str, kind: &str) -> Vec<Step> {
     let is_kept = |line: &&str| !line.contains(&format!("{{\"type\":\"{kind}\""));
     let data = events.lines().filter(|line| line.starts_with("data:"));
     let kept = data.filter(is_kept).map(|line| chat::chunk(&format!("{line}\n\n")));
@@ -376,11 +384,16 @@ fn without(form: Form, kind: &str) -> Vec<Step> {
 }
 
 fn unended(form: Form, _: usize) -> Vec<Step> {
-    without(form, "content_block_stop")
+    without(&form.events().concat(), "content_block_stop")
+}
+
+fn unended_late(form: Form, _: usize) -> Vec<Step> {
+    let [begin, _, _, end, done] = form.events();
+    without(&[begin, long(form), end, done].concat(), "content_block_stop")
 }
 
 fn unbegun(form: Form, _: usize) -> Vec<Step> {
-    without(form, "content_block_start")
+    without(&form.events().concat(), "content_block_start")
 }
 
 fn noise(form: Form, _: usize) -> Vec<Step> {

@@ -78,7 +78,7 @@ impl Book {
             let Fault::Answer(play) = row.fault else { return None };
             (row.knows)(form).then_some((play, row.said))
         });
-        let (pieces, said) = play.map_or((wish.pieces, None), |(_, said)| (2, Some(said)));
+        let (pieces, said) = play.map_or((wish.pieces, None), |(_, said)| (2, said));
         let turn = self.note(wish.id, Told { form, pieces, said, by });
         play.map_or_else(|| good(form, &wish), |(play, _)| play(form, turn))
     }

@@ -1,8 +1,11 @@
 //! A client that runs its errand, and the verdict about what it got.
 
+use std::any::Any;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde_json::Value;
 
 use super::errand::{Errand, Group};
@@ -31,6 +34,32 @@ pub(crate) struct Done {
     pub(crate) errand: Errand,
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
+    /// What the providers did for it, a line for each of their answers.
+    pub(crate) told: Vec<String>,
+}
+
+impl Done {
+    /// What was asked and played, what came of it and what the providers did.
+    pub(crate) fn story(&self) -> String {
+        let Self { errand, outcome, took, told } = self;
+        let (form, model) = (errand.form.name(), errand.model());
+        let played = match errand.row() {
+            None => "no fault is played".to_owned(),
+            Some(row) => format!(
+                "{:?} is played; alone {:?}, beside a good one {:?}",
+                row.name, row.alone, row.beside
+            ),
+        };
+        let mut story = format!("after {took:?}, {form} of {model}, {played}\n{errand:?}");
+        for line in told {
+            story += "\n";
+            story += line;
+        }
+        match outcome {
+            Outcome::Wrong(why) => story + "\n" + why,
+            Outcome::Cut | Outcome::Left | Outcome::Refused | Outcome::Whole => story,
+        }
+    }
 }
 
 /// No request takes longer: all tries have their time, and so has who reads slowly on a machine
@@ -52,12 +81,15 @@ pub(crate) async fn run(
     if let Some(bytes) = errand.manner.sips {
         wire.sip(bytes);
     }
-    let bounded = tokio::time::timeout(HANG, attend(&errand, &mut wire)).await;
+    // What breaks off in its framing fails an assertion of the wire's.
+    let attended = AssertUnwindSafe(attend(&errand, &mut wire)).catch_unwind();
+    let bounded = tokio::time::timeout(HANG, attended).await;
     let told = book.take(errand.wish.id);
     let outcome = match bounded {
         Err(_) => Outcome::Wrong(format!("hangs for {HANG:?}")),
-        Ok(None) => Outcome::Left,
-        Ok(Some(answer)) => {
+        Ok(Err(panic)) => Outcome::Wrong(broken_off(&*panic).to_owned()),
+        Ok(Ok(None)) => Outcome::Left,
+        Ok(Ok(Some(answer))) => {
             let keeps = answer.head.header("connection") != Some("close");
             if keeps && errand.manner.sips.is_none() {
                 *kept = Some(wire);
@@ -65,7 +97,14 @@ pub(crate) async fn run(
             judge(&errand, &answer, &told)
         }
     };
-    Done { errand, outcome, took: now().saturating_duration_since(began) }
+    let told = told.iter().map(|told| told.line(began)).collect();
+    Done { errand, outcome, took: now().saturating_duration_since(began), told }
+}
+
+/// The words of a failed assertion.
+fn broken_off(panic: &(dyn Any + Send)) -> &str {
+    let written = panic.downcast_ref::<String>().map(String::as_str);
+    written.or_else(|| panic.downcast_ref().copied()).unwrap_or("a failed assertion")
 }
 
 /// The answer, where it is waited for.
@@ -85,10 +124,7 @@ async fn attend(errand: &Errand, wire: &mut Wire) -> Option<Answer> {
 
 fn judge(errand: &Errand, answer: &Answer, told: &[Told]) -> Outcome {
     let form = errand.form;
-    let wrong = |why: &str| {
-        let body = answer.body.get(..2_000).unwrap_or(&answer.body);
-        Outcome::Wrong(format!("{why}: {} {body}; said were {}", answer.status(), told.len()))
-    };
+    let wrong = |why: &str| Outcome::Wrong(format!("{why}; the client got {}", shown(answer)));
     let status = answer.status();
     if status != 200 {
         return match errand.row() {
@@ -111,13 +147,31 @@ fn judge(errand: &Errand, answer: &Answer, told: &[Told]) -> Outcome {
     }
 }
 
+/// An answer for a reader: all of a short one, the beginning and the end of a long one.
+fn shown(answer: &Answer) -> String {
+    const MOST: usize = 2_000;
+    let (bytes, status) = (answer.body.as_bytes(), answer.status());
+    let (first, rest) = bytes.split_at(bytes.len().min(MOST));
+    let (between, last) = rest.split_at(rest.len().saturating_sub(MOST));
+    let [first, last] = [first, last].map(String::from_utf8_lossy);
+    let kind = answer.head.header("content-type").unwrap_or_default();
+    let left_out = match between.len() {
+        0 => String::new(),
+        count => format!("\n[{count} bytes more]\n"),
+    };
+    format!("{status} {kind}, {} bytes:\n{first}{left_out}{last}", bytes.len())
+}
+
 /// Whether a text is one answer, or of two what the group asks for.
 fn is_told(errand: &Errand, text: &str, told: &[Told]) -> bool {
-    let same = told.iter().filter(|told| told.text() == text).count();
+    let same = told.iter().filter(|told| told.behind.is_none() && told.text() == text).count();
+    // All that one said before it broke off, and what another wrote who was told just that.
     let is_continued = || {
-        let begun = told.iter().filter_map(Told::begun);
-        let begun = begun.filter_map(|begun| text.strip_prefix(&*begun));
-        begun.into_iter().any(|rest| told.iter().any(|second| second.text() == rest))
+        told.iter().filter_map(Told::begun).any(|begun| {
+            let rest = text.strip_prefix(&*begun);
+            let knows = |second: &&Told| second.behind.as_deref() == Some(&*begun);
+            told.iter().filter(knows).any(|second| Some(&*second.text()) == rest)
+        })
     };
     match errand.group {
         Group::Continue => same == 1 || is_continued(),
@@ -164,13 +218,15 @@ fn whole_text(form: Form, answer: &Answer) -> Option<String> {
             let is_whole = once("\"finish_reason\":\"stop\"")
                 && once("[DONE]")
                 && answer.body.trim_end().ends_with("data: [DONE]");
-            let of_event = |event: Value| text(&event["choices"][0]["delta"]["content"]);
-            is_whole.then(|| Some(answer.events()?.into_iter().map(of_event).collect()))?
+            is_whole.then(|| Some(form.pieces(answer)?.concat()))?
         }
         (Words::Anthropic, true) => {
-            let is_whole = once("\"end_turn\"") && once("{\"type\":\"message_stop\"}");
-            let of_event = |event: Value| text(&event["delta"]["text"]);
-            is_whole.then(|| Some(answer.events()?.into_iter().map(of_event).collect()))?
+            // One block that is opened and closed, however many providers wrote in it.
+            let is_whole = once("\"type\":\"content_block_start\"")
+                && once("\"type\":\"content_block_stop\"")
+                && once("\"end_turn\"")
+                && once("{\"type\":\"message_stop\"}");
+            is_whole.then(|| Some(form.pieces(answer)?.concat()))?
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::faults::rows;
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     clients: HashMap<u32, Seen>,
-    records: HashMap<u32, String>,
+    records: HashMap<u32, Record>,
     /// The tries that the access log tells of.
     pub(crate) tries: u64,
     slowest: Option<Done>,
@@ -25,6 +25,15 @@ pub(crate) struct Figures {
 struct Seen {
     end: &'static str,
     fault: Option<usize>,
+    /// All about it, for who has to find out what was wrong.
+    story: String,
+}
+
+/// A line of the access log.
+#[derive(Debug)]
+struct Record {
+    end: String,
+    line: String,
 }
 
 /// How a request can end, as the access log says it, and what must not be.
@@ -37,13 +46,10 @@ impl Figures {
             Outcome::Left => "abandoned",
             Outcome::Refused => "refused",
             Outcome::Whole => "complete",
-            Outcome::Wrong(why) => {
-                self.wrong.push(format!("after {:?} {:?}: {why}", done.took, done.errand));
-                "wrong"
-            }
+            Outcome::Wrong(_) => "wrong",
         };
         let wish = done.errand.wish;
-        self.clients.insert(wish.id, Seen { end, fault: wish.fault });
+        self.clients.insert(wish.id, Seen { end, fault: wish.fault, story: done.story() });
         if self.slowest.as_ref().is_none_or(|slowest| slowest.took < done.took) {
             self.slowest = Some(done);
         }
@@ -55,8 +61,9 @@ impl Figures {
             self.tries += line["tries"].as_u64().unwrap_or_default();
             let id = line["id"].as_str().and_then(|id| id.strip_prefix("soak-")?.parse().ok());
             let end = line["end"].as_str().unwrap_or_default().to_owned();
-            let before = id.map(|id: u32| self.records.insert(id, end));
-            if before != Some(None) {
+            let record = Record { end, line: line.to_string() };
+            let before = id.map(|id: u32| self.records.insert(id, record));
+            if !matches!(before, Some(None)) {
                 self.wrong.push(format!("a request has two records, or one is nobody's: {line}"));
             }
         }
@@ -74,14 +81,17 @@ impl Figures {
     /// Looks at both books. Who leaves cannot know how it would have ended.
     pub(crate) fn compare(&mut self) {
         for (id, seen) in &self.clients {
-            let told = self.records.get(id).map(String::as_str);
+            let record = self.records.get(id);
             let fits = match seen.end {
-                "abandoned" | "wrong" => told.is_some(),
-                end => told == Some(end),
+                "wrong" => false,
+                "abandoned" => record.is_some(),
+                end => record.is_some_and(|record| record.end == end),
             };
             if !fits {
-                let why = format!("request {id} has this in the log: {told:?}; {seen:?}");
-                self.wrong.push(why);
+                let line = record.map_or("nothing", |record| &*record.line);
+                let (end, story) = (seen.end, &seen.story);
+                self.wrong
+                    .push(format!("request {id} is {end}: {story}\nthe access log has {line}\n"));
             }
         }
     }

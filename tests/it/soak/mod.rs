@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::support::metrics::Metrics;
 use crate::support::sidecar::{Pillion, Start};
-use crate::support::until;
+use crate::support::{PATIENCE, until};
 use figures::Figures;
 use process::Process;
 use providers::Providers;
@@ -68,11 +68,12 @@ async fn nothing_is_false_or_left_behind_after_minutes_of_faults() {
 
 /// Reads the rest of the log: each request has a record, however soon its client left.
 async fn read_log(sidecar: &Pillion, figures: &mut Figures) {
-    until("a record of each request that was made", async || {
+    let complete = until("a record of each request that was made", async || {
         figures.note(sidecar.take_records());
         (figures.recorded() >= figures.made()).then_some(())
-    })
-    .await;
+    });
+    // Whose is missing is told where both books are compared.
+    let _ = tokio::time::timeout(PATIENCE / 2, complete).await;
 }
 
 /// Each request is recorded once, each try too, and each call of the providers is one of them.

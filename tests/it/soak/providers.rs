@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use super::errand::{Group, Wish, Words as Say, model, site_of};
 use crate::faults::forms::{ALL, Form, Words};
 use crate::faults::rows::{self, Fault};
-use crate::support::chat;
 use crate::support::script::{Request, Step, send, serve};
 use crate::support::upstream::Upstream;
+use crate::support::{chat, now};
 
 /// The answers to requests that are not over.
 #[derive(Debug, Default)]
@@ -22,13 +24,17 @@ pub(crate) struct Book {
 }
 
 /// One answer as it would be if it were whole.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Told {
     form: Form,
     pieces: usize,
     /// How many of them it says before it breaks off; `None` where it does not.
     said: Option<usize>,
     by: Player,
+    /// Behind what it was asked to write on; `None` where it was asked to begin.
+    pub(crate) behind: Option<String>,
+    /// When it was asked for.
+    came: Instant,
 }
 
 /// Who answers.
@@ -47,6 +53,20 @@ impl Told {
     /// What it has said where it breaks off.
     pub(crate) fn begun(&self) -> Option<String> {
         self.said.map(|said| self.first(said))
+    }
+
+    /// All that is known of it, for a request that began then.
+    pub(crate) fn line(&self, began: Instant) -> String {
+        let Self { form, pieces, said, by, behind, came } = self;
+        let [first, _] = form.words();
+        let after = came.saturating_duration_since(began);
+        let kind = if form.stream { "a stream" } else { "an answer in one piece" };
+        let behind = behind.as_ref().map_or_else(String::new, |text| format!(" behind {text:?}"));
+        let breaks = said.map_or_else(String::new, |said| format!(", breaks off after {said}"));
+        format!(
+            "{by:?} was asked after {after:?} for {kind}{behind}: \
+             begins with {first:?}, has {pieces} pieces if it is whole{breaks}"
+        )
     }
 
     fn first(&self, pieces: usize) -> String {
@@ -79,7 +99,8 @@ impl Book {
             (row.knows)(form).then_some((play, row.said))
         });
         let (pieces, said) = play.map_or((wish.pieces, None), |(_, said)| (2, said));
-        let turn = self.note(wish.id, Told { form, pieces, said, by });
+        let behind = long.then(|| prefill(request)).flatten();
+        let turn = self.note(wish.id, Told { form, pieces, said, by, behind, came: now() });
         play.map_or_else(|| good(form, &wish), |(play, _)| play(form, turn))
     }
 
@@ -87,9 +108,18 @@ impl Book {
     fn note(&self, id: u32, told: Told) -> usize {
         let mut answers = self.answers.lock().unwrap();
         let own = answers.entry(id).or_default();
+        let turn = own.iter().filter(|other| other.by == told.by).count();
         own.push(told);
-        own.iter().filter(|other| other.by == told.by).count() - 1
+        turn
     }
+}
+
+/// The text that an answer is to write on behind: the last message, where that is the model's own.
+fn prefill(request: &Request) -> Option<String> {
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    let last = body["messages"].as_array()?.last().filter(|last| last["role"] == "assistant")?;
+    let content = &last["content"];
+    Some(content.as_str().or_else(|| content[0]["text"].as_str()).unwrap_or_default().to_owned())
 }
 
 /// Marks of requests are above those of answers.

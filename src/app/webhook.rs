@@ -71,7 +71,7 @@ async fn serve(asked: &cli::Webhook, webhook: Arc<Webhook>) -> ExitCode {
         (Ok(api), Ok(admin)) => (api, admin),
         (Err(why), _) | (_, Err(why)) => return complain(&why),
     };
-    let tls = match webhook.tls() {
+    let tls = match webhook.tls(&listen::secure::PROTOCOLS) {
         Ok(tls) => Arc::new(tls),
         Err(error) => return complain(&format!("no TLS: {error}")),
     };

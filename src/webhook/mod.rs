@@ -89,12 +89,14 @@ impl Webhook {
         })
     }
 
-    /// TLS with the certificate that is held at the moment of each greeting.
-    pub fn tls(&self) -> Result<ServerConfig, rustls::Error> {
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    /// TLS with the certificate that is held at the moment of each greeting, for these protocols of
+    /// ALPN.
+    pub fn tls(&self, protocols: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(self.held.clone());
+        config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
         Ok(config)
     }
 
@@ -141,7 +143,8 @@ impl Webhook {
     /// Answers one request of the API server.
     pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let started = time::now();
-        let response = match self.review(request).await {
+        let version = request.version();
+        let mut response = match self.review(request).await {
             Ok(answer) => said(StatusCode::OK, JSON, answer),
             Err((status, message)) => {
                 self.meters.bad();
@@ -149,6 +152,10 @@ impl Webhook {
                 said(status, TEXT, format!("{message}\n"))
             }
         };
+        // The next request takes another connection, to somebody who stays; HTTP/2 says so itself.
+        if self.leaving.load(Ordering::Relaxed) && version < http::Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.meters.took(time::now().saturating_duration_since(started));
         response
     }

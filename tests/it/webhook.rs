@@ -10,6 +10,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -17,7 +22,9 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::support::cluster::Cluster;
 use crate::support::sidecar::Pillion;
@@ -112,25 +119,36 @@ fn bundle(cluster: &Cluster) -> Vec<u8> {
     STANDARD.decode(encoded).unwrap()
 }
 
-/// Sends a request as the API server does, trusting only `authority`.
+/// Greets as the API server does, trusting only `authority`, and offers these protocols.
+async fn greet(
+    injector: &Pillion,
+    authority: &[u8],
+    protocols: &[&str],
+) -> Result<TlsStream<TcpStream>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from("pillion-injector.pillion-system.svc").unwrap();
+    let stream = TcpStream::connect(injector.api).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.map_err(|error| error.to_string())
+}
+
+/// Sends a request over a connection of its own.
 async fn call(
     injector: &Pillion,
     authority: &[u8],
     request: &[u8],
 ) -> Result<(u16, String), String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority) {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("pillion-injector.pillion-system.svc").unwrap();
-    let stream = TcpStream::connect(injector.api).await.unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+    let mut stream = greet(injector, authority, &[]).await?;
     stream.write_all(request).await.map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
     // Who closes without a farewell has answered all the same.
@@ -147,7 +165,11 @@ fn post(path: &str, kind: &str, body: &str) -> Vec<u8> {
 }
 
 fn review(namespace: &str) -> Vec<u8> {
-    let review = json!({
+    post("/mutate", "application/json", &reviewed(namespace).to_string())
+}
+
+fn reviewed(namespace: &str) -> Value {
+    json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
             "uid": "42", "namespace": namespace, "operation": "CREATE",
@@ -157,8 +179,7 @@ fn review(namespace: &str) -> Vec<u8> {
                 "spec": {"containers": [{"name": "chat"}]},
             },
         },
-    });
-    post("/mutate", "application/json", &review.to_string())
+    })
 }
 
 /// The patch for a pod of a namespace, as text.
@@ -392,6 +413,63 @@ async fn it_answers_until_nobody_is_sent_to_it_and_ends() {
     assert!(patch(&injector, &cluster, "team-a").await.contains("initContainers"));
     let ended = tokio::time::timeout(Duration::from_secs(30), injector.ended()).await.unwrap();
     assert_eq!(ended.status.code(), Some(0));
+}
+
+/// An API server keeps a connection and asks over it until it is told not to: no request of those is
+/// lost, or pods would be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_2_no_request_is_lost_when_it_ends() {
+    let cluster = cluster().await;
+    let injector = injector(&cluster, "one").await;
+    let stream = greet(&injector, &bundle(&cluster), &["h2", "http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let executor = TokioExecutor::new();
+    let (mut sender, connection) = http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    let mut carried = JoinSet::from_iter([connection]);
+    let body = reviewed("team-a").to_string();
+    let mut answered = 0;
+    while sender.ready().await.is_ok() {
+        if answered == 10 {
+            injector.signal("TERM");
+        }
+        let request = Request::post("https://x/mutate").header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(body.clone()))).unwrap();
+        match sender.send_request(request).await {
+            Ok(answer) => assert_eq!(answer.status(), 200),
+            // It was not sent, or it was told that it will not be looked at.
+            Err(error) if error.is_canceled() || error.is_closed() => break,
+            Err(error) => panic!("lost after {answered}: {error:?}"),
+        }
+        answered += 1;
+    }
+    assert!(answered > 100, "{answered}");
+    let ended = tokio::time::timeout(Duration::from_secs(30), injector.ended()).await.unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    carried.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_keeps_a_connection_of_http_1_is_sent_elsewhere() {
+    let cluster = cluster().await;
+    let injector = injector(&cluster, "one").await;
+    let body = reviewed("team-a").to_string();
+    let kept = post("/mutate", "application/json", &body);
+    let kept = String::from_utf8(kept).unwrap().replace("connection: close\r\n", "");
+    let mut stream = greet(&injector, &bundle(&cluster), &[]).await.unwrap();
+    stream.write_all(kept.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    soon("an answer", stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    injector.signal("TERM");
+    until("readiness to turn", async || {
+        (injector.get("/readyz").await.status() == 503).then_some(())
+    })
+    .await;
+    stream.write_all(kept.as_bytes()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = soon("the end", stream.read_to_end(&mut rest)).await;
+    let rest = String::from_utf8(rest).unwrap();
+    assert!(rest.contains("connection: close\r\n"), "{rest}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
